@@ -1,0 +1,52 @@
+/* The one table of metrics. Names carry the unit last; counters end in _total. */
+#ifndef WP_BASE_METRIC_TABLE_H
+#define WP_BASE_METRIC_TABLE_H
+
+/* X(id, kind, program, name, help) */
+#define WP_METRIC_TABLE(X)                                                                                   \
+    X(UP, gauge, "all", "wardpost_up", "1 while the process serves")                                         \
+    X(SUBMITS, counter, "router", "wardpost_router_submits_total", "submits received from gateways")         \
+    X(ACCEPTED, counter, "router", "wardpost_router_accepted_total", "messages accepted (synced and applied)") \
+    X(REFUSED, counter, "router", "wardpost_router_refused_total", "submits refused with an error")          \
+    X(DUPLICATES, counter, "router", "wardpost_router_duplicates_total",                                     \
+        "submits answered from the duplicate window")                                                        \
+    X(DELIVERIES, counter, "router", "wardpost_router_deliveries_total", "deliveries sent to gateways")      \
+    X(REDELIVERIES, counter, "router", "wardpost_router_redeliveries_total", "deliveries with DUP")          \
+    X(DELIVERED, counter, "router", "wardpost_router_delivered_total", "deliveries acknowledged by a device") \
+    X(EXPIRED, counter, "router", "wardpost_router_expired_total", "messages that expired undelivered")      \
+    X(SET_ASIDE, counter, "router", "wardpost_router_set_aside_total", "messages set aside for a device after 5 deliveries") \
+    X(QUEUED, gauge, "router", "wardpost_router_queued_messages", "messages kept in mailboxes")              \
+    X(QUEUED_BYTES, gauge, "router", "wardpost_router_queued_bytes", "bytes of messages kept in mailboxes")  \
+    X(ATTACHED, gauge, "router", "wardpost_router_attached_devices", "devices attached through gateways")    \
+    X(LOG_SYNCS, counter, "router", "wardpost_router_log_syncs_total", "synced writes of the committer")     \
+    X(LOG_BYTES, counter, "router", "wardpost_router_log_bytes_total", "bytes written to the log")           \
+    X(LOG_ENTRIES, counter, "router", "wardpost_router_log_entries_total", "log entries written")            \
+    X(DISK_FREE, gauge, "router", "wardpost_router_disk_free_bytes", "free bytes on the data file system")   \
+    X(DISK_FULL, gauge, "router", "wardpost_router_disk_reserve_reached", "1 while submits are refused for disk space") \
+    X(CORRUPT, counter, "router", "wardpost_router_corrupt_records_total", "records that failed their checksum") \
+    X(SEEN_WINDOW, gauge, "router", "wardpost_router_seen_window_min_seconds", "shortest duplicate window of all shards") \
+    X(FABRIC_REFUSED, counter, "all", "wardpost_fabric_refused_total", "fabric peers or frames refused")     \
+    X(FABRIC_MESSAGES, counter, "all", "wardpost_fabric_messages_total", "ZeroMQ messages sent")             \
+    X(FABRIC_FRAMES, counter, "all", "wardpost_fabric_frames_total", "fabric frames sent")                   \
+    X(CONNECTIONS, gauge, "gateway", "wardpost_gateway_connections", "open device connections")              \
+    X(CONNECTIONS_TOTAL, counter, "gateway", "wardpost_gateway_connections_total", "device connections accepted") \
+    X(CONNECTIONS_REFUSED, counter, "gateway", "wardpost_gateway_connections_refused_total",                 \
+        "device connections refused before a session")                                                       \
+    X(AUTH_FAILURES, counter, "gateway", "wardpost_gateway_auth_failures_total", "wrong credentials")        \
+    X(PUBLISHES, counter, "gateway", "wardpost_gateway_publishes_total", "PUBLISH packets from devices")     \
+    X(PUBLISHES_REFUSED, counter, "gateway", "wardpost_gateway_publishes_refused_total", "PUBLISH packets refused") \
+    X(QOS0_REFUSED, counter, "gateway", "wardpost_gateway_qos0_refused_total", "connections ended for a QoS 0 publish") \
+    X(GATEWAY_DELIVERIES, counter, "gateway", "wardpost_gateway_deliveries_total", "PUBLISH packets sent to devices") \
+    X(PROTOCOL_ERRORS, counter, "gateway", "wardpost_gateway_protocol_errors_total", "connections ended for bad packets") \
+    X(TAKEOVERS, counter, "gateway", "wardpost_gateway_takeovers_total", "connections ended by a newer attachment") \
+    X(KEEP_ALIVE_TIMEOUTS, counter, "gateway", "wardpost_gateway_keep_alive_timeouts_total", "connections ended for silence") \
+    X(BACKPRESSURE, counter, "gateway", "wardpost_gateway_backpressure_total", "times reading from devices paused for credit")
+
+/* X(id, program, name, help) */
+#define WP_METRIC_HISTOGRAM_TABLE(X)                                                                         \
+    X(LOG_SYNC, "router", "wardpost_router_log_sync_seconds", "duration of one synced log write")            \
+    X(COMMIT, "router", "wardpost_router_commit_seconds", "submit received to applied")                      \
+    X(TURN, "router", "wardpost_router_turn_seconds", "duration of one reactor turn")                        \
+    X(ACK, "gateway", "wardpost_gateway_ack_seconds", "PUBLISH received to PUBACK sent")
+
+#endif

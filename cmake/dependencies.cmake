@@ -1,0 +1,40 @@
+# Every library the product links, one imported target each. docs/dependencies.md says why each is here.
+find_package(PkgConfig REQUIRED)
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+find_package(Threads REQUIRED)
+
+function(wp_need target module)
+  pkg_check_modules(${target} IMPORTED_TARGET GLOBAL ${module})
+  if(NOT ${target}_FOUND)
+    message(FATAL_ERROR "${module} is missing: run tools/setup (make does it for you)")
+  endif()
+  add_library(${target} ALIAS PkgConfig::${target})
+endfunction()
+
+wp_need(dep_zmq "libzmq>=4.3.4")
+wp_need(dep_czmq "libczmq>=4.2.1")
+wp_need(dep_sodium "libsodium>=1.0.18")
+wp_need(dep_protobuf_c "libprotobuf-c>=1.4")
+wp_need(dep_uv "libuv>=1.44")
+wp_need(dep_openssl "openssl>=3.0")
+wp_need(dep_microhttpd "libmicrohttpd>=0.9.75")
+wp_need(dep_cyaml "libcyaml>=1.3.1")
+wp_need(dep_jansson "jansson>=2.14")
+wp_need(dep_xxhash "libxxhash>=0.8")
+wp_need(dep_cmocka "cmocka>=1.1")
+wp_need(dep_curl "libcurl>=7.88")
+# 0.15 of plain bookworm loses committed entries (Raft figure 8): refuse anything older than 0.22.
+wp_need(dep_raft "raft>=0.22.1")
+
+# Debian ships these two without a pkg-config file.
+function(wp_need_plain target header library)
+  find_path(${target}_INCLUDE ${header} REQUIRED)
+  find_library(${target}_LIBRARY ${library} REQUIRED)
+  add_library(${target} INTERFACE)
+  target_include_directories(${target} SYSTEM INTERFACE ${${target}_INCLUDE})
+  target_link_libraries(${target} INTERFACE ${${target}_LIBRARY})
+endfunction()
+wp_need_plain(dep_rocksdb rocksdb/c.h rocksdb)
+wp_need_plain(dep_wslay wslay/wslay.h wslay)
+
+find_program(PROTOC_C protoc-c REQUIRED)
