@@ -1,0 +1,156 @@
+/* The store port: the two durable things of a router, behind one interface with two bodies.
+ *
+ *   state   one ordered key-value space, everything the state machines own. Written WITHOUT a write-ahead log:
+ *           after a crash it is some earlier whole batch boundary (per flush), never torn inside a batch. The log
+ *           is the truth; replay from the applied index kept in the same batch repeats what was lost.
+ *   log     Raft entries and hard state of every shard. Written only by the committer thread: one synced write at
+ *           a time, everything that arrived meanwhile goes in the next (group commit).
+ *
+ * Bodies: storage/rocks (RocksDB, two instances) and storage/sim (ordered map; unsynced writes can vanish or tear).
+ * Values carry a version byte and a checksum added and verified inside the body (storage/record.h): a mismatch is
+ * WP_E_CORRUPT, is counted, names instance and key in wp_store_error_text, and is never served.
+ *
+ * Threads: wp_state_* may be called from any thread (a batch or an iterator belongs to one thread at a time).
+ * wp_log_submit may be called from any thread; completions run on the committer thread. */
+#ifndef WP_STORAGE_STORE_H
+#define WP_STORAGE_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buffer.h"
+#include "base/bytes.h"
+
+struct wp_store;       /* one router's storage */
+struct wp_state_batch; /* atomic group of writes to `state` */
+struct wp_state_iter;
+
+/* --- life ------------------------------------------------------------------------------------------------- */
+
+struct wp_store_config {
+    const char *path;            /* data directory; created when missing; locked against a second process */
+    uint64_t disk_reserve_bytes; /* below so much free space submits are refused; 0 = the default formula */
+    uint64_t log_wal_bytes_max;  /* WAL cap of the log instance; 0 = 256 MiB */
+    uint64_t write_buffer_bytes; /* memtable size of state; 0 = 64 MiB; two of them at most */
+    uint64_t compaction_bytes_max; /* largest compaction; 0 = 256 MiB */
+    bool allow_volatile;         /* allow a tmpfs (tests that need a small full disk) */
+    bool accept_loss;            /* single voter: start although the log ends below the watermark (audited in the log) */
+};
+
+/* Opens or creates the RocksDB body. WP_E_BUSY: another process holds the directory. WP_E_CONFIG: reserve below the
+ * formula or a volatile file system. WP_E_CORRUPT / WP_E_FORGOTTEN / WP_E_IO / WP_E_NO_SPACE with a sentence in
+ * `ret_text` (text_size bytes) that names the shard, index or file and says what to do. */
+int wp_store_open_rocks(const struct wp_store_config *config, struct wp_store **ret_store, char *ret_text, size_t text_size);
+
+/* Stops the committer after its queue is empty, flushes state, writes the clean-stop watermark, closes. */
+void wp_store_close(struct wp_store **store);
+
+/* Called (on any thread) when a write, flush or sync failed for good: WP_E_IO, WP_E_NO_SPACE or WP_E_CORRUPT. The
+ * process must stop with exit code 74 and acknowledge nothing more. At most once. */
+void wp_store_on_failure(struct wp_store *store, void (*callback)(void *context, int error, const char *text), void *context);
+
+/* Last error's text (which instance, operation, key); for logs. Any thread; copied into `out`. */
+void wp_store_error_text(struct wp_store *store, char *out, size_t size);
+
+/* --- state ------------------------------------------------------------------------------------------------ */
+
+struct wp_state_batch *wp_state_batch_create(struct wp_store *store); /* NULL: out of memory */
+void wp_state_batch_destroy(struct wp_state_batch **batch);
+void wp_state_batch_clear(struct wp_state_batch *batch);
+void wp_state_put(struct wp_state_batch *batch, struct wp_slice key, struct wp_slice value);
+void wp_state_delete(struct wp_state_batch *batch, struct wp_slice key);
+/* Every key in [from, to). */
+void wp_state_delete_range(struct wp_state_batch *batch, struct wp_slice from, struct wp_slice to);
+
+/* Applies the batch as one; readers see all or nothing. The batch is cleared. `applied` = the shard's log index
+ * and term after this batch, stored in the same batch. WP_OK or a failure that is also reported to on_failure. */
+int wp_state_commit(struct wp_store *store, struct wp_state_batch *batch, uint32_t shard, uint64_t applied_index,
+    uint64_t applied_term);
+
+/* Value of `key` appended to `out`. WP_OK, WP_E_NOT_FOUND, WP_E_CORRUPT, WP_E_IO. May read the disk. */
+int wp_state_get(struct wp_store *store, struct wp_slice key, struct wp_buffer *out);
+
+/* Iterator over [from, to), bounded on both ends, at the first key. A consistent view of its time of creation. NULL:
+ * out of memory. Check wp_state_iter_error when it is no longer valid: WP_OK at the end, else WP_E_CORRUPT/WP_E_IO. */
+struct wp_state_iter *wp_state_iter_create(struct wp_store *store, struct wp_slice from, struct wp_slice to);
+bool wp_state_iter_valid(struct wp_state_iter *iter);
+void wp_state_iter_next(struct wp_state_iter *iter);
+struct wp_slice wp_state_iter_key(struct wp_state_iter *iter);
+struct wp_slice wp_state_iter_value(struct wp_state_iter *iter); /* unsealed; verified */
+int wp_state_iter_error(struct wp_state_iter *iter);
+void wp_state_iter_destroy(struct wp_state_iter **iter);
+
+/* Applied position of `shard` as last committed (memory included) and as it would be after a crash right now.
+ * 0, 0 when the shard was never written. */
+void wp_state_applied(struct wp_store *store, uint32_t shard, uint64_t *ret_index, uint64_t *ret_term);
+uint64_t wp_state_durable_index(struct wp_store *store, uint32_t shard);
+
+/* Flushes state in the background when more than a memtable's share of bytes is unflushed; cheap, call each tick. */
+void wp_state_flush_if_due(struct wp_store *store);
+/* Flushes now and waits. For clean stop and tests. */
+int wp_state_flush(struct wp_store *store);
+
+/* --- log -------------------------------------------------------------------------------------------------- */
+
+struct wp_log_entry {
+    uint64_t index;
+    uint64_t term;
+    uint8_t kind;           /* raft_entry_type of the engine; opaque here */
+    struct wp_bytes *data;  /* one reference per holder */
+};
+
+struct wp_log_hard_state {
+    uint64_t term;
+    uint64_t voted_for;     /* raft id, 0 = none */
+};
+
+/* One write of one shard; its parts are applied in this order: truncate, entries, hard state, drop. */
+struct wp_log_write {
+    uint32_t shard;
+    uint64_t truncate_from;        /* remove entries >= this index first; 0 = none */
+    const struct wp_log_entry *entries; /* consecutive indexes; array borrowed for the call, data is retained */
+    uint32_t entry_count;
+    const struct wp_log_hard_state *hard; /* NULL = unchanged */
+    uint64_t drop_below;           /* remove entries < this index (log compaction); 0 = none; needs no sync */
+    void (*done)(void *context, uint64_t tag); /* on the committer thread, after the sync; NULL allowed */
+    void *context;
+    uint64_t tag;
+};
+
+/* Queues the write; FIFO over all shards. The queue is bounded by the callers' in-flight limits. WP_OK, WP_E_NOMEM.
+ * After a failed write nothing completes any more and on_failure has been called. */
+int wp_log_submit(struct wp_store *store, const struct wp_log_write *write);
+
+/* Loads what a restart needs: hard state, and every retained entry with index > after, in order, through `each`
+ * (which may retain entry->data). WP_E_CORRUPT when a record fails its checksum or there is a gap. Before threads start. */
+int wp_log_load(struct wp_store *store, uint32_t shard, uint64_t after, struct wp_log_hard_state *ret_hard,
+    int (*each)(void *context, const struct wp_log_entry *entry), void *context, uint64_t *ret_first, uint64_t *ret_last);
+
+/* Entries [first, first + count) for a slow follower, data referenced for the caller. May read the disk. */
+int wp_log_read(struct wp_store *store, uint32_t shard, uint64_t first, uint32_t count, struct wp_log_entry *ret_entries,
+    uint32_t *ret_count);
+
+/* Term and existence of one retained entry. WP_E_NOT_FOUND outside the retained range. */
+int wp_log_term(struct wp_store *store, uint32_t shard, uint64_t index, uint64_t *ret_term);
+
+/* --- small durable facts of the node (cluster id, hash key, node id): one file each, replaced and fsynced ----- */
+
+int wp_store_fact_get(struct wp_store *store, const char *name, struct wp_buffer *out); /* WP_E_NOT_FOUND */
+int wp_store_fact_set(struct wp_store *store, const char *name, struct wp_slice value);
+
+/* --- disk ------------------------------------------------------------------------------------------------- */
+
+struct wp_store_disk {
+    uint64_t free_bytes;
+    uint64_t reserve_bytes;
+    bool full;              /* below the reserve, until 1.5x of it is free again */
+    char file_system[16];   /* "ext4", "tmpfs" ... */
+};
+
+/* Cached reading, refreshed at most every 200 ms by the store's own thread; cheap. */
+void wp_store_disk(struct wp_store *store, struct wp_store_disk *ret_disk);
+
+/* Boot count of this data directory: 1 at its first start, one more at each open. */
+uint64_t wp_store_boot(struct wp_store *store);
+
+#endif
