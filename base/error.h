@@ -47,7 +47,8 @@ enum wp_error_class {
     X(WP_E_EXPIRED, -30, WP_CLASS_CALLER, "expired", "the message expired before it was accepted")           \
     X(WP_E_SEEN_FULL, -31, WP_CLASS_RETRY, "seen-full", "the duplicate window is full, try again")           \
     X(WP_E_CONFIG, -32, WP_CLASS_CALLER, "config", "the configuration is wrong")                             \
-    X(WP_E_EXPIRY_TOO_LONG, -33, WP_CLASS_CALLER, "ttl-too-long", "time to live over the maximum")
+    X(WP_E_EXPIRY_TOO_LONG, -33, WP_CLASS_CALLER, "ttl-too-long", "time to live over the maximum")    \
+    X(WP_E_ENGINE, -34, WP_CLASS_FATAL, "engine", "the consensus engine broke an invariant")
 
 enum wp_error {
     WP_OK = 0,
