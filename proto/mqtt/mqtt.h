@@ -1,14 +1,19 @@
 /* MQTT 3.1.1 and 5 packets: a pure codec, both directions, incremental on byte streams.
  *
- * One struct for every packet type; a decoded packet borrows strings and payload from the input and takes arrays
- * from an arena. Encoding is canonical: properties in ascending identifier order (user properties in their given
- * order), shortest variable byte integers, defaults left out; so encode(decode(x)) is canonical for any accepted x,
- * and decode(encode(p)) == p.
+ * One struct for every packet type; a decoded packet borrows strings and payload from the input and takes
+ * arrays from an arena (none for a PUBLISH without user properties). Encoding is canonical: properties in
+ * ascending identifier order (user properties in their given order), shortest variable byte integers, a
+ * reason code of success and an empty property list left out where the standard allows it. So
+ * encode(decode(x)) is canonical for any accepted x, and decode(encode(p)) == p for any p whose absent parts
+ * are zero. A property is written when and only when its bit in `present` is set, whatever its value; one
+ * that is absent reads as zero, not as the default of the standard.
  *
- * What is checked on decode: fixed header flags, remaining length, string UTF-8 (no NUL, no surrogates, MQTT 5
- * section 1.5.4), which properties may stand in which packet and how often (table 2-4), value ranges, legal reason
- * codes per packet (one table), topic names without wildcards, topic filter syntax, packet identifiers non-zero.
- * What is left to the session: order of packets, topics that exist, limits of policy. */
+ * What is checked on decode: fixed header flags, remaining length, string UTF-8 (no NUL, no surrogates, MQTT
+ * 5 section 1.5.4), which properties may stand in which packet and how often (table 2-4), value ranges, legal
+ * reason codes per packet (one table), topic names without wildcards, topic filter syntax, packet identifiers
+ * non-zero. What is left to the session: order of packets, which side may send what (both directions are one
+ * codec), topics that exist, an empty client identifier, limits of policy. Pure; nothing is kept between
+ * calls. */
 #ifndef WP_PROTO_MQTT_H
 #define WP_PROTO_MQTT_H
 
@@ -83,7 +88,7 @@ enum wp_mqtt_property {
     WP_MQTT_P_CONTENT_TYPE,
     WP_MQTT_P_RESPONSE_TOPIC,
     WP_MQTT_P_CORRELATION_DATA,
-    WP_MQTT_P_SUBSCRIPTION_ID, /* the first one; a PUBLISH may carry several, counted in subscription_id_count */
+    WP_MQTT_P_SUBSCRIPTION_ID, /* a PUBLISH may carry several */
     WP_MQTT_P_SESSION_EXPIRY,
     WP_MQTT_P_ASSIGNED_CLIENT_ID,
     WP_MQTT_P_SERVER_KEEP_ALIVE,
@@ -131,7 +136,7 @@ struct wp_mqtt_properties {
     uint32_t session_expiry; /* seconds */
     uint32_t will_delay;     /* seconds */
     uint32_t maximum_packet_size;
-    uint32_t *subscription_ids; /* arena */
+    uint32_t *subscription_ids; /* arena; `present` bit set when subscription_id_count > 0 */
     uint32_t subscription_id_count;
     struct wp_slice content_type;
     struct wp_slice response_topic;
@@ -165,7 +170,7 @@ struct wp_mqtt_packet {
     union {
         struct {
             enum wp_mqtt_version version;
-            bool clean_start; /* 3.1.1: Clean Session */
+            bool clean_start;    /* 3.1.1: Clean Session */
             uint16_t keep_alive; /* seconds */
             struct wp_slice client_id;
             bool has_username, has_password, has_will;
@@ -192,7 +197,7 @@ struct wp_mqtt_packet {
         struct {
             uint16_t id;
             uint8_t code; /* 0 for 3.1.1 */
-        } ack; /* PUBACK, PUBREC, PUBREL, PUBCOMP */
+        } ack;            /* PUBACK, PUBREC, PUBREL, PUBCOMP */
         struct {
             uint16_t id;
             struct wp_mqtt_subscription *items; /* arena */
@@ -207,42 +212,51 @@ struct wp_mqtt_packet {
             uint16_t id;
             const uint8_t *codes;
             uint32_t count; /* 0 in an UNSUBACK of 3.1.1 */
-        } suback; /* SUBACK, UNSUBACK */
+        } suback;           /* SUBACK, UNSUBACK */
         struct {
             uint8_t code;
         } disconnect; /* DISCONNECT, AUTH */
     };
 };
 
-/* Looks at the start of `input` for a whole packet. 1: *ret_size bytes (fixed header included) are there; 0: more
- * bytes are needed, *ret_size = bytes needed in all once the length is known, else 0; WP_E_MALFORMED: bad type,
- * flags or length encoding; WP_E_TOO_LARGE: whole packet over size_max (told as soon as the length is known, with
- * *ret_size set). Cost is O(1), so calling it again on each arriving byte is fine. */
+/* Looks at the start of `input` for a whole packet. 1: *ret_size bytes (fixed header included) are there; 0:
+ * more bytes are needed, *ret_size = bytes needed in all once the length is known, else 0; WP_E_MALFORMED:
+ * bad type, flags or length encoding; WP_E_TOO_LARGE: whole packet over size_max (told as soon as the length
+ * is known, with *ret_size set). Cost is O(1), so calling it again on each arriving byte is fine. */
 int wp_mqtt_frame(struct wp_slice input, uint32_t size_max, uint32_t *ret_size);
 
-/* Decodes one whole packet (exactly the bytes that wp_mqtt_frame told). `version` matters for all but CONNECT, which
- * brings its own. WP_OK; WP_E_MALFORMED or WP_E_INVALID (well-formed but a protocol error: *ret_reason tells
- * which reason code to close with); WP_E_VERSION: CONNECT of another protocol version or name; WP_E_NOMEM: arena full. */
-int wp_mqtt_decode(struct wp_slice packet, enum wp_mqtt_version version, struct wp_arena *arena, struct wp_mqtt_packet *ret_packet,
-    uint8_t *ret_reason);
+/* Decodes one whole packet (exactly the bytes that wp_mqtt_frame told). `version` matters for all but
+ * CONNECT, which brings its own; pass 0 while no CONNECT was seen, then any other packet is a protocol error.
+ * WP_OK; WP_E_MALFORMED or WP_E_INVALID (well-formed but a protocol error); WP_E_VERSION: CONNECT of another
+ * protocol version or name; WP_E_NOMEM: arena full. On an error *ret_reason is the MQTT 5 reason code to
+ * close with (0x81, 0x82, 0x84, 0x94, 0x97), else it is left alone. *ret_packet is scratch space until WP_OK,
+ * and borrows from `packet` and `arena` after it. */
+int wp_mqtt_decode(struct wp_slice packet, enum wp_mqtt_version version, struct wp_arena *arena,
+    struct wp_mqtt_packet *ret_packet, uint8_t *ret_reason);
 
-/* Appends the canonical encoding to `out`. WP_OK, WP_E_NOMEM, WP_E_INVALID (a value that the version cannot carry;
- * nothing appended), WP_E_TOO_LARGE (over 268,435,455 bytes). */
+/* Appends the canonical encoding to `out`. CONNECT is encoded in its own version, every other packet in
+ * `version`. WP_OK, WP_E_NOMEM, WP_E_INVALID (the decoder would refuse the result: a bad topic, a packet
+ * identifier of 0, a property or reason code that may not stand here, lists without their bit in `present`,
+ * anything but plain success in a 3.1.1 acknowledgement), WP_E_TOO_LARGE (over 268,435,455 bytes). Nothing is
+ * appended on an error. */
 int wp_mqtt_encode(const struct wp_mqtt_packet *packet, enum wp_mqtt_version version, struct wp_buffer *out);
 
 /* Size that wp_mqtt_encode would append; 0 when it would fail. */
 size_t wp_mqtt_encoded_size(const struct wp_mqtt_packet *packet, enum wp_mqtt_version version);
 
-/* Fast path for the hot packets: whole PUBACK with code 0 appended (4 bytes in both versions). */
+/* Fast path for the hot packets: whole PUBACK with code 0 appended (4 bytes in both versions). WP_OK,
+ * WP_E_NOMEM, or WP_E_INVALID for identifier 0. */
 int wp_mqtt_encode_puback(uint16_t id, struct wp_buffer *out);
 
 /* Name of a reason code as in the standard, lower case ("quota exceeded"); for logs and CLI. */
 const char *wp_mqtt_reason_text(uint8_t code);
 
-/* Whether `code` may stand in a packet of this type (MQTT 5 tables 2-6 and per packet). */
+/* Whether `code` may stand in a packet of this type, from either side (MQTT 5 table 2-6). */
 bool wp_mqtt_reason_legal(enum wp_mqtt_type type, uint8_t code);
 
-/* UTF-8 encoded string rules of section 1.5.4; topic name and topic filter rules of section 4.7. */
+/* UTF-8 encoded string rules of section 1.5.4 (at most 65,535 bytes, no NUL, no surrogates); topic name and
+ * topic filter rules of section 4.7 (at least one byte). Shared subscription syntax is checked where filters
+ * are decoded. */
 bool wp_mqtt_utf8_valid(struct wp_slice text);
 bool wp_mqtt_topic_valid(struct wp_slice topic);
 bool wp_mqtt_filter_valid(struct wp_slice filter);
