@@ -23,6 +23,7 @@
 
 #include "base/bytes.h"
 #include "node/keys.h"
+#include "node/zap.h"
 #include "proto/frame.h"
 #include "proto/schema.h"
 
@@ -34,7 +35,8 @@ enum wp_link_lane { WP_LINK_ROUTINE = WP__LANE__ROUTINE, WP_LINK_URGENT = WP__LA
 
 struct wp_fabric_config {
     uv_loop_t *loop;
-    void *zmq_context;
+    void *zmq_context;         /* wp_fabric_context_create; one per process */
+    struct wp_zap *zap;        /* the allow-list; NULL on a fabric that never listens */
     const char *node;          /* own name, kept by pointer */
     Wp__Role role;             /* own role */
     uint64_t cluster_id;
@@ -56,6 +58,11 @@ struct wp_fabric_callbacks {
     /* Credit came back after a WP_E_FULL. */
     void (*writable)(void *context, struct wp_link *link);
 };
+
+/* The ZeroMQ context of the process. Destroy it after every fabric and the ZAP handler; waits for bytes that linger (at
+ * most 200 ms). WP_E_NOMEM. */
+int wp_fabric_context_create(void **ret_zmq_context);
+void wp_fabric_context_destroy(void **zmq_context);
 
 int wp_fabric_create(const struct wp_fabric_config *config, const struct wp_fabric_callbacks *callbacks, struct wp_fabric **ret_fabric);
 /* Closes links and sockets; the handles of the loop are closed when it next runs. */

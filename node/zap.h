@@ -3,6 +3,8 @@
 #ifndef WP_NODE_ZAP_H
 #define WP_NODE_ZAP_H
 
+#include <stdint.h>
+
 #include "node/keys.h"
 #include "proto/schema.h"
 
@@ -18,7 +20,11 @@ int wp_zap_allow(struct wp_zap *zap, const char *public_key, const char *node, W
 /* New handshakes are refused and frames of live links are dropped (the fabric asks wp_zap_check per message). */
 void wp_zap_revoke(struct wp_zap *zap, const char *public_key);
 
-/* Splits the User-Id set by the handler ("gateway:gateway-1") and checks that it is still allowed. WP_OK or WP_E_DENIED. */
+/* Splits the User-Id set by the handler ("gateway:gateway-1:KEY", the key in Z85) and checks that this very key is still
+ * allowed, so a node whose key was replaced loses its old connections. WP_OK or WP_E_DENIED. Any thread. */
 int wp_zap_check(struct wp_zap *zap, const char *user_id, Wp__Role *ret_role, char node[65]);
+
+/* Grows with every allow and revoke: an answer of wp_zap_check holds until it changes. Any thread. */
+uint64_t wp_zap_generation(struct wp_zap *zap);
 
 #endif
