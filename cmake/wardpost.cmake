@@ -30,6 +30,7 @@ function(wp_fuzz name)
     add_executable(${name} ${ARG_SOURCES})
     target_link_libraries(${name} PRIVATE wp_flags ${ARG_LINK})
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    file(WRITE ${CMAKE_BINARY_DIR}/fuzz/${name}.corpus "${CMAKE_SOURCE_DIR}/${ARG_CORPUS}\n") # for tools/fuzz
   else()
     add_executable(${name} ${ARG_SOURCES} ${CMAKE_SOURCE_DIR}/tests/fuzz/replay.c)
     target_link_libraries(${name} PRIVATE wp_flags ${ARG_LINK})
