@@ -2,8 +2,8 @@
  *
  *   propose -> replica -> wp_log_write -> committer -> wp_group_persisted -> commit -> apply callback
  *
- * One owner thread (the reactor of the shard). The committer's completions arrive on its thread; the owner's `wake`
- * must hand them over and call wp_group_persisted on the owner thread.
+ * One owner thread (the reactor of the shard). The committer's completions arrive on its thread; the owner's
+ * `wake` must hand them over and call wp_group_persisted on the owner thread.
  *
  * Client acknowledgements are given only from `apply` of the client's own entry (raft.md, rule 11). */
 #ifndef WP_CLUSTER_GROUP_H
@@ -13,46 +13,78 @@
 
 struct wp_group;
 
+/* All but `wake` run on the owner thread, inside a call into the group: they must not call into it again
+ * (accessors are fine). */
 struct wp_group_callbacks {
     void *context;
-    /* Committed and durable entry, in order, exactly once per start above the durable applied index. `ours` = this
-     * replica proposed it in this term (its submitters wait for it). Barriers and changes come with an empty slice so
-     * that the applied index moves. Must write its state and the applied index in one batch (wp_state_commit). */
+    /* Committed and durable COMMAND, in order, exactly once per start above the durable applied index. `ours`
+     * = this replica proposed it in this term (its submitters wait for it). Must write its state and the
+     * applied index in one batch (wp_state_commit). Barriers and membership changes never come here: the
+     * group commits the applied index for them itself. An error stops the process. */
     int (*apply)(void *context, uint64_t index, uint64_t term, struct wp_slice entry, bool ours);
-    /* Leadership gained (after an entry of the own term was applied: leader reads are safe) or lost: proposals that
-     * were not applied have an unknown outcome. */
+    /* Leadership gained (after an entry of the own term was applied: leader reads are safe, proposals are
+     * taken) or lost: proposals that were not applied have an unknown outcome. Strictly alternating, first
+     * true. */
     void (*leading)(void *context, bool leading);
-    /* From the committer thread: hand (shard, tag) to the owner thread, which calls wp_group_persisted(group, tag). */
+    /* From the committer thread: hand (shard, tag) to the owner thread, which calls wp_group_persisted(group,
+     * tag). Tags rise; of several at once the highest is enough. */
     void (*wake)(void *context, uint32_t shard, uint64_t tag);
-    /* To a peer. Never called with one voter. */
+    /* To a peer; borrowed, retain to keep. Never called with one voter. */
     void (*send)(void *context, uint64_t to, struct wp_bytes *message);
 };
 
 struct wp_group_config {
     uint32_t shard;
     uint64_t replica_id;
-    struct wp_membership bootstrap; /* used only when the log and state are empty */
+    struct wp_membership bootstrap; /* used only when the log and state are empty; empty: wait to be added */
     uint32_t seed;
-    uint64_t log_keep_entries;      /* retained below the durable applied index; 1,000 */
+    uint64_t log_keep_entries; /* retained below the durable applied index; 1,000 */
+    uint64_t log_keep_bytes;   /* and at most about so many bytes of them; 0 = 64 MiB */
+    uint32_t election_ms;      /* 0 = 500 */
+    uint32_t heartbeat_ms;     /* 0 = 100 */
+    uint32_t inflight_entries; /* 0 = 8 */
+    bool accept_loss; /* start although the log ends below the durable applied index; what is missing is lost
+                       */
 };
 
-/* Loads hard state, applied index and log tail; does not apply yet. WP_E_CORRUPT, WP_E_NOMEM, WP_E_IO. */
-int wp_group_create(struct wp_store *store, const struct wp_group_config *config, const struct wp_group_callbacks *callbacks,
-    struct wp_group **ret_group);
-/* Starts the engine: entries above the durable applied index are applied again as they commit. */
+/* Loads hard state, applied index and log tail; does not apply yet. WP_E_CORRUPT, WP_E_FORGOTTEN (the log
+ * ends below the durable applied index), WP_E_NOMEM, WP_E_IO, WP_E_INVALID (configuration). */
+int wp_group_create(struct wp_store *store, const struct wp_group_config *config,
+    const struct wp_group_callbacks *callbacks, struct wp_group **ret_group);
+/* Starts the engine: entries above the durable applied index are applied again as they commit. With one voter
+ * the group is leader at once and leading as soon as its first write is synced. */
 int wp_group_start(struct wp_group *group, uint64_t now_ms);
+/* The store must have completed every write of this group (close it first): completions refer to the group.
+ */
 void wp_group_destroy(struct wp_group **group);
+
+/* Events. An error of class fatal (and WP_E_NOMEM) from any of them means: stop the process, acknowledge
+ * nothing. */
 
 /* Every 25-50 ms. Also compacts the log below the durable applied index. */
 int wp_group_tick(struct wp_group *group, uint64_t now_ms);
-/* Takes the entry (encoded batch of commands, <= WP_ENTRY_SIZE_MAX). WP_E_NOT_LEADER, WP_E_FULL: try after the next persisted. */
+/* Takes the entry (encoded batch of commands, <= WP_ENTRY_SIZE_MAX). WP_E_NOT_LEADER, WP_E_FULL: try after
+ * the next persisted, WP_E_TOO_LARGE. */
 int wp_group_propose(struct wp_group *group, uint64_t now_ms, struct wp_bytes **entry, uint64_t *ret_index);
+/* WP_E_NOT_LEADER, WP_E_FULL, WP_E_INVALID (more than one step away), WP_E_UNAVAILABLE (one is under way). */
+int wp_group_propose_change(
+    struct wp_group *group, uint64_t now_ms, const struct wp_membership *membership, uint64_t *ret_index);
+/* WP_E_MALFORMED, WP_E_VERSION: nothing happened. While hard state is being synced messages wait in a short
+ * queue and are dropped beyond it (Raft repeats them). */
 int wp_group_receive(struct wp_group *group, uint64_t now_ms, uint64_t from, struct wp_slice message);
+/* Every write up to `tag` is synced. WP_E_INVALID: no such tag was handed out. */
 int wp_group_persisted(struct wp_group *group, uint64_t now_ms, uint64_t tag);
 
 bool wp_group_leading(const struct wp_group *group); /* and an entry of the own term is applied */
 bool wp_group_can_propose(const struct wp_group *group);
 uint64_t wp_group_applied_index(const struct wp_group *group);
 uint64_t wp_group_term(const struct wp_group *group);
+uint64_t wp_group_leader(const struct wp_group *group); /* raft id, 0 = unknown */
+/* The replica inside, for its accessors. */
+const struct wp_replica *wp_group_replica(const struct wp_group *group);
+
+/* Where the group keeps its committed membership in `state`: u16be shard | 0x00 | 'm'. No other writer. */
+#define WP_GROUP_KEY_SIZE 4
+void wp_group_membership_key(uint32_t shard, uint8_t ret_key[WP_GROUP_KEY_SIZE]);
 
 #endif
