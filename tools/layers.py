@@ -29,7 +29,7 @@ LIBRARY_OWNERS = {
     "cyaml/": {"node"},
     "openssl/": {"gateway", "client", "ctl"},
     "wslay/": {"gateway"},
-    "curl/": {"ctl", "bench"},
+    "curl/": {"client"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^">]+)[">]')
 

@@ -1,0 +1,35 @@
+/* The operator's access to a cluster: JSON over HTTP on a router's admin socket, and the read-only pages
+ * (/readyz, /metrics) on a process's loopback address. Blocking; one thread per wp_operator. Answers are at
+ * most 64 MiB. */
+#ifndef WP_CLIENT_OPERATOR_H
+#define WP_CLIENT_OPERATOR_H
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "base/buffer.h"
+#include "client/playground.h"
+
+struct wp_operator;
+
+/* For the routers of `playground` (copied). WP_E_NOMEM. */
+int wp_operator_create(const struct wp_playground *playground, struct wp_operator **ret_operator);
+void wp_operator_destroy(struct wp_operator **op);
+
+/* Sends `method` `path` with the JSON `body` (borrowed; NULL = none) to the first router that takes the
+ * connection.
+ *
+ * WP_OK: status 2xx, the answer in ret_answer (new reference; JSON null when the body is empty). ret_answer
+ * may be NULL. Refusals by status: WP_E_INVALID (400), WP_E_NOT_FOUND (404), WP_E_EXISTS (409),
+ * WP_E_UNAVAILABLE (503), WP_E_DENIED (any other). WP_E_CLOSED: no router takes the connection. WP_E_TIMEOUT.
+ * WP_E_MALFORMED: not JSON. A sentence in ret_text, the router's own where it gave one. */
+int wp_operator_call(struct wp_operator *op, const char *method, const char *path, const json_t *body,
+    json_t **ret_answer, char *ret_text, size_t text_size);
+
+/* GET http://ADDRESS PATH (a node's management address) within `timeout_ms`. The body is appended to `out`.
+ * WP_OK with the HTTP status in ret_status, whatever it is; WP_E_CLOSED, WP_E_TIMEOUT, WP_E_UNAVAILABLE (cut
+ * off). */
+int wp_operator_page(struct wp_operator *op, const char *address, const char *path, long timeout_ms,
+    struct wp_buffer *out, long *ret_status);
+
+#endif
