@@ -229,6 +229,5 @@ unsigned wp_mqtt_packet_check(const struct wp_mqtt_packet *packet, enum wp_mqtt_
     if (verdict || version != WP_MQTT_5) {
         return verdict;
     }
-    bool bare = packet->type == WP_MQTT_PINGREQ || packet->type == WP_MQTT_PINGRESP;
-    return bare ? 0 : wp_mqtt_properties_check(&packet->properties, WP_MQTT_SCOPE(packet->type));
+    return wp_mqtt_properties_check(&packet->properties, WP_MQTT_SCOPE(packet->type));
 }
