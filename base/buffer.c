@@ -29,13 +29,14 @@ uint8_t *wp_buffer_reserve(struct wp_buffer *buffer, size_t extra)
 
 int wp_buffer_append(struct wp_buffer *buffer, const void *data, size_t size)
 {
+    if (size == 0) {
+        return WP_OK; /* an empty buffer has no memory, and needs none for this */
+    }
     uint8_t *end = wp_buffer_reserve(buffer, size);
     if (!end) {
         return WP_E_NOMEM;
     }
-    if (size > 0) {
-        memcpy(end, data, size);
-    }
+    memcpy(end, data, size);
     buffer->size += size;
     return WP_OK;
 }

@@ -1,0 +1,181 @@
+/* The RocksDB body, inside: two instances below one data directory, and three threads.
+ *
+ *     PATH/LOCK        flock held for life, holds our pid
+ *     PATH/watermark   watermark.h
+ *     PATH/facts/      one file per fact
+ *     PATH/log/        RocksDB: families entries, hard; written by the committer thread only, synced
+ *     PATH/state/      RocksDB: one family; written by any thread, WAL off
+ *
+ *   committer   swaps the round that submitters build, writes it with one sync, runs its completions
+ *   keeper      every 100 ms: watermark (when it moved), every 200 ms: free space
+ *   flusher     state flushes when due; refreshes the durable applied indexes
+ *
+ * Private to storage/rocks and its tests. */
+#ifndef WP_STORAGE_ROCKS_ROCKS_H
+#define WP_STORAGE_ROCKS_ROCKS_H
+
+#include <pthread.h>
+#include <rocksdb/c.h>
+
+#include "base/buffer.h"
+#include "storage/body.h"
+#include "storage/disk.h"
+#include "storage/layout.h"
+#include "storage/rocks/watermark.h"
+
+#define ROCKS_PATH_SIZE 1024u
+
+struct rocks_shard {
+    uint64_t applied_index; /* as last committed, memory included; under state_guard */
+    uint64_t applied_term;
+    uint64_t durable_index; /* as last seen by a persisted read; under state_guard */
+};
+
+/* One group commit in the making: what submitters queued since the committer took the round before. */
+struct rocks_round {
+    rocksdb_writebatch_t *batch;
+    bool sync; /* something in it must be on disk before its completions */
+    uint32_t entry_count;
+    struct wp_buffer dones; /* struct rocks_done[] */
+    struct wp_buffer moves; /* struct rocks_move[] */
+};
+
+struct rocks_done {
+    void (*done)(void *context, uint64_t tag);
+    void *context;
+    uint64_t tag;
+};
+
+/* Where a shard's log stands after a write of the round. */
+struct rocks_move {
+    uint32_t shard;
+    bool lowers;     /* a truncation: the watermark goes down first */
+    uint64_t lowest; /* last index right after the truncation */
+    struct wp_log_position after;
+};
+
+struct rocks_store {
+    struct wp_store base;
+    struct wp_store_sizes sizes;
+    char path[ROCKS_PATH_SIZE];
+    int lock_fd;
+    uint64_t boot;
+
+    rocksdb_options_t *log_options;
+    rocksdb_options_t *hard_options;
+    rocksdb_options_t *state_options;
+    rocksdb_block_based_table_options_t *log_tables;
+    rocksdb_block_based_table_options_t *state_tables;
+    rocksdb_cache_t *log_cache;
+    rocksdb_cache_t *state_cache;
+    rocksdb_t *log;
+    rocksdb_column_family_handle_t *log_default; /* RocksDB insists on one; unused */
+    rocksdb_column_family_handle_t *entries;
+    rocksdb_column_family_handle_t *hard;
+    rocksdb_t *state;
+    rocksdb_writeoptions_t *write_synced;
+    rocksdb_writeoptions_t *write_lazy;   /* log, no sync */
+    rocksdb_writeoptions_t *write_no_wal; /* state */
+    rocksdb_readoptions_t *read_plain;
+    rocksdb_readoptions_t *read_persisted;
+    rocksdb_flushoptions_t *flush_wait;
+
+    pthread_mutex_t queue_guard; /* of pending, positions, stop */
+    pthread_cond_t queue_filled;
+    struct rocks_round rounds[2];
+    struct rocks_round *pending;
+    struct wp_log_position *positions; /* WP_STORE_SHARDS_MAX; as queued */
+    bool committer_waits;
+    bool committer_stop;
+    pthread_t committer;
+
+    struct wp_watermark watermark;
+
+    pthread_mutex_t state_guard; /* of shards, unflushed_bytes, flusher_* */
+    pthread_cond_t flusher_wake;
+    struct rocks_shard *shards; /* WP_STORE_SHARDS_MAX */
+    uint32_t shard_count;       /* highest shard number seen + 1 */
+    uint64_t unflushed_bytes;
+    bool flush_due;
+    bool flusher_stop;
+    pthread_t flusher;
+
+    pthread_mutex_t keeper_guard; /* of disk, keeper_stop */
+    pthread_cond_t keeper_wake;
+    struct wp_store_disk disk;
+    bool keeper_stop;
+    pthread_t keeper;
+    unsigned threads_started; /* committer, keeper, flusher in this order */
+};
+
+/* options.c */
+void rocks_options_create(struct rocks_store *store);
+void rocks_options_destroy(struct rocks_store *store);
+/* Code for RocksDB's error text by operation and words; frees and nulls *text, keeps it in
+ * wp_store_error_text. */
+int rocks_error(struct rocks_store *store, const char *operation, char **text);
+
+/* check.c: what the log on disk holds, found by a read-only open so that a refused start changes nothing.
+ * Fills `positions`; with `watermark` positions that the log does not reach: WP_E_FORGOTTEN with a sentence
+ * in `text`, or when `accept_loss` an audit line and WP_OK. */
+int rocks_check_log(struct rocks_store *store, bool accept_loss, char *text, size_t text_size);
+/* State ahead of a log that lost its end (only after accept_loss): the log goes on after what state holds. */
+int rocks_check_applied(struct rocks_store *store, bool accept_loss, char *text, size_t text_size);
+
+/* committer.c */
+void *rocks_committer_run(void *store);
+int rocks_log_submit(struct wp_store *store, const struct wp_log_write *write);
+
+/* log.c */
+int rocks_log_load(struct wp_store *store, uint32_t shard, uint64_t after, struct wp_log_hard_state *ret_hard,
+    int (*each)(void *context, const struct wp_log_entry *entry), void *context, uint64_t *ret_first,
+    uint64_t *ret_last);
+int rocks_log_read(struct wp_store *store, uint32_t shard, uint64_t first, uint32_t count,
+    struct wp_log_entry *ret_entries, uint32_t *ret_count);
+int rocks_log_term(struct wp_store *store, uint32_t shard, uint64_t index, uint64_t *ret_term);
+/* Hard state and floor (with the term it was set in) of a shard; zeros when never written. */
+int rocks_log_hard(struct rocks_store *store, uint32_t shard, struct wp_log_hard_state *ret_hard,
+    struct wp_log_position *ret_floor);
+
+/* state.c */
+struct wp_state_batch *rocks_batch_create(struct wp_store *store);
+void rocks_batch_destroy(struct wp_state_batch *batch);
+void rocks_batch_clear(struct wp_state_batch *batch);
+void rocks_batch_put(struct wp_state_batch *batch, struct wp_slice key, struct wp_slice value);
+void rocks_batch_delete(struct wp_state_batch *batch, struct wp_slice key);
+void rocks_batch_delete_range(struct wp_state_batch *batch, struct wp_slice from, struct wp_slice to);
+int rocks_state_commit(struct wp_store *store, struct wp_state_batch *batch, uint32_t shard,
+    uint64_t applied_index, uint64_t applied_term);
+int rocks_state_get(struct wp_store *store, struct wp_slice key, struct wp_buffer *out);
+void rocks_state_applied(struct wp_store *store, uint32_t shard, uint64_t *ret_index, uint64_t *ret_term);
+uint64_t rocks_state_durable_index(struct wp_store *store, uint32_t shard);
+void rocks_state_flush_if_due(struct wp_store *store);
+int rocks_state_flush(struct wp_store *store);
+/* Notes a bad record of state under `key`; returns WP_E_CORRUPT. */
+int rocks_state_corrupt(struct rocks_store *store, struct wp_slice key);
+/* Fills `shards` from disk. WP_OK, WP_E_CORRUPT, WP_E_IO. */
+int rocks_state_load_applied(struct rocks_store *store);
+void *rocks_flusher_run(void *store);
+
+/* iter.c */
+struct wp_state_iter *rocks_iter_create(struct wp_store *store, struct wp_slice from, struct wp_slice to);
+bool rocks_iter_valid(struct wp_state_iter *iter);
+void rocks_iter_next(struct wp_state_iter *iter);
+struct wp_slice rocks_iter_key(struct wp_state_iter *iter);
+struct wp_slice rocks_iter_value(struct wp_state_iter *iter);
+int rocks_iter_error(struct wp_state_iter *iter);
+void rocks_iter_destroy(struct wp_state_iter *iter);
+
+/* keeper.c */
+void *rocks_keeper_run(void *store);
+/* Waits for `condition` (made with CLOCK_MONOTONIC) at most so long. */
+void rocks_wait_ms(pthread_cond_t *condition, pthread_mutex_t *guard, unsigned wait_ms);
+/* One reading of the free space now (the keeper's step; tests call it instead of waiting). */
+int rocks_disk_refresh(struct rocks_store *store);
+void rocks_disk(struct wp_store *store, struct wp_store_disk *ret_disk);
+
+/* facts.c */
+int rocks_fact_get(struct wp_store *store, const char *name, struct wp_buffer *out);
+int rocks_fact_set(struct wp_store *store, const char *name, struct wp_slice value);
+
+#endif
