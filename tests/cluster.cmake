@@ -1,0 +1,2 @@
+# cluster/: the codec, one replica, a group on a store whose syncs the test controls, and a seeded simulation.
+wp_unit_test(test_cluster_group SOURCES unit/test_cluster_group.c unit/cluster_disk.c LINK wp_cluster)

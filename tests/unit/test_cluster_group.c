@@ -1,0 +1,571 @@
+/* A group with one voter: from the first start through proposals, crashes at every point, restarts and
+ * compaction. The disk syncs only when a test says so. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "cluster/group.h"
+#include "proto/frame.h"
+#include "tests/unit/cluster_disk.h"
+
+#define SELF 7u
+#define SHARD 3u
+
+/* A machine that counts: its state is the number of commands applied, kept in the same batch as the applied
+ * index. */
+struct node {
+    struct wp_store *disk;
+    struct wp_group *group;
+    struct wp_state_batch *batch;
+    struct wp_group_config config;
+    uint64_t now_ms;
+    uint64_t woken_tag;
+    uint64_t applied_index; /* of the last command seen by this process */
+    uint32_t commands;      /* in state */
+    uint32_t calls;         /* of apply in this process */
+    uint32_t ours;
+    int led; /* leading(true) minus leading(false) */
+    char last[64];
+};
+
+static const uint8_t count_key[] = {0, SHARD, 9, 'c'};
+
+static int node_apply(void *context, uint64_t index, uint64_t term, struct wp_slice entry, bool ours)
+{
+    struct node *node = context;
+    assert_true(index > node->applied_index);
+    assert_true(index <= disk_log_last(node->disk)); /* never ahead of what is synced here */
+    node->applied_index = index;
+    node->commands++;
+    node->calls++;
+    node->ours += ours;
+    snprintf(node->last, sizeof node->last, "%.*s", (int)(entry.size < 60 ? entry.size : 60),
+        (const char *)entry.data);
+    uint8_t value[4];
+    wp_put_u32le(value, node->commands);
+    wp_state_put(node->batch, wp_slice(count_key, sizeof count_key), wp_slice(value, sizeof value));
+    return wp_state_commit(node->disk, node->batch, SHARD, index, term);
+}
+
+static void node_leading(void *context, bool leading)
+{
+    struct node *node = context;
+    node->led += leading ? 1 : -1;
+    assert_true(node->led == 0 || node->led == 1);
+}
+
+static void node_wake(void *context, uint32_t shard, uint64_t tag)
+{
+    struct node *node = context;
+    assert_int_equal(shard, SHARD);
+    node->woken_tag = tag;
+}
+
+static void node_send(void *context, uint64_t to, struct wp_bytes *message)
+{
+    (void)context;
+    (void)to;
+    (void)message;
+    fail_msg("a sole voter sends nothing");
+}
+
+static int node_try_open(struct node *node)
+{
+    struct wp_group_callbacks callbacks = {node, node_apply, node_leading, node_wake, node_send};
+    struct wp_buffer count = WP_BUFFER_INIT;
+    node->commands = 0;
+    if (wp_state_get(node->disk, wp_slice(count_key, sizeof count_key), &count) == WP_OK) {
+        node->commands = wp_get_u32le(count.data);
+    }
+    wp_buffer_free(&count);
+    node->applied_index = 0;
+    node->calls = 0;
+    node->led = 0;
+    node->woken_tag = 0;
+    return wp_group_create(node->disk, &node->config, &callbacks, &node->group);
+}
+
+static void node_open(struct node *node)
+{
+    assert_int_equal(node_try_open(node), WP_OK);
+    assert_int_equal(wp_group_start(node->group, ++node->now_ms), WP_OK);
+}
+
+static void node_init(struct node *node)
+{
+    *node = (struct node){.disk = disk_create()};
+    node->batch = wp_state_batch_create(node->disk);
+    node->config =
+        (struct wp_group_config){.shard = SHARD, .replica_id = SELF, .seed = 1, .log_keep_entries = 10};
+    node->config.bootstrap = (struct wp_membership){1, {{SELF, WP_MEMBER_VOTER}}};
+}
+
+static void node_fini(struct node *node)
+{
+    wp_group_destroy(&node->group);
+    wp_state_batch_destroy(&node->batch);
+    disk_destroy(node->disk);
+}
+
+static void node_crash(struct node *node)
+{
+    wp_group_destroy(&node->group);
+    disk_crash(node->disk);
+}
+
+/* Syncs everything handed over and reports it. */
+static void node_settle(struct node *node)
+{
+    while (disk_pending(node->disk) > 0) {
+        disk_sync(node->disk, disk_pending(node->disk), true);
+        assert_int_equal(wp_group_persisted(node->group, ++node->now_ms, node->woken_tag), WP_OK);
+    }
+}
+
+static int node_propose(struct node *node, const char *text)
+{
+    struct wp_bytes *entry = wp_bytes_copy(text, strlen(text));
+    uint64_t index;
+    int error = wp_group_propose(node->group, ++node->now_ms, &entry, &index);
+    assert_true((error == WP_OK) == (entry == NULL));
+    wp_bytes_release(&entry);
+    return error;
+}
+
+static void node_write(struct node *node, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "command %u", i);
+        assert_int_equal(node_propose(node, text), WP_OK);
+        node_settle(node);
+    }
+}
+
+/* The first start writes membership, hard state and barrier in one write; the group leads as soon as it is
+ * synced. */
+static void test_first_start_leads_after_one_sync(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    assert_int_equal(disk_pending(node.disk), 1);
+    assert_false(wp_group_leading(node.group));
+    assert_int_equal(node_propose(&node, "too early"), WP_E_NOT_LEADER);
+    assert_int_equal(wp_group_tick(node.group, ++node.now_ms), WP_OK); /* parked: nothing happens */
+
+    node_settle(&node);
+    assert_true(wp_group_leading(node.group));
+    assert_int_equal(node.led, 1);
+    assert_int_equal(node.calls, 0); /* membership and barrier are the group's own business */
+    assert_int_equal(wp_group_applied_index(node.group), 2);
+    assert_int_equal(disk_hard(node.disk).term, 2);
+    assert_int_equal(disk_hard(node.disk).voted_for, SELF);
+    assert_int_equal(wp_group_leader(node.group), SELF);
+    node_fini(&node);
+}
+
+/* Nothing is applied before the sync of its write; then it is, as ours. */
+static void test_apply_waits_for_the_sync(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_settle(&node);
+    assert_int_equal(node_propose(&node, "one"), WP_OK);
+    assert_int_equal(node_propose(&node, "two"), WP_OK);
+    assert_int_equal(wp_group_tick(node.group, ++node.now_ms), WP_OK);
+    assert_int_equal(node.calls, 0);
+
+    disk_sync(node.disk, 1, true);
+    assert_int_equal(wp_group_persisted(node.group, ++node.now_ms, node.woken_tag), WP_OK);
+    assert_int_equal(node.calls, 1);
+    assert_string_equal(node.last, "one");
+    node_settle(&node);
+    assert_int_equal(node.calls, 2);
+    assert_int_equal(node.ours, 2);
+    assert_string_equal(node.last, "two");
+    node_fini(&node);
+}
+
+/* Completions that come twice or out of order change nothing; a tag never handed out is refused. */
+static void test_completions_twice_and_unknown(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_settle(&node);
+    assert_int_equal(node_propose(&node, "one"), WP_OK);
+    node_settle(&node);
+    uint64_t tag = node.woken_tag;
+    assert_int_equal(wp_group_persisted(node.group, ++node.now_ms, tag), WP_OK);
+    assert_int_equal(wp_group_persisted(node.group, ++node.now_ms, tag - 1), WP_OK);
+    assert_int_equal(node.calls, 1);
+    assert_int_equal(wp_group_persisted(node.group, ++node.now_ms, tag + 1), WP_E_INVALID);
+    node_fini(&node);
+}
+
+/* At most eight entries wait for their sync; the next sync makes room. */
+static void test_inflight_limit(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_settle(&node);
+    for (int i = 0; i < 8; i++) {
+        assert_true(wp_group_can_propose(node.group));
+        assert_int_equal(node_propose(&node, "x"), WP_OK);
+    }
+    assert_false(wp_group_can_propose(node.group));
+    assert_int_equal(node_propose(&node, "x"), WP_E_FULL);
+    disk_sync(node.disk, 1, true);
+    assert_int_equal(wp_group_persisted(node.group, ++node.now_ms, node.woken_tag), WP_OK);
+    assert_int_equal(node_propose(&node, "x"), WP_OK);
+    assert_int_equal(node_propose(&node, "x"), WP_E_FULL);
+    node_settle(&node);
+    assert_int_equal(node.calls, 9);
+    node_fini(&node);
+}
+
+/* The largest entry goes through; one byte more is refused and stays with the caller. */
+static void test_entry_sizes(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_settle(&node);
+    uint64_t index;
+    struct wp_bytes *entry = wp_bytes_create(WP_ENTRY_SIZE_MAX);
+    memset(entry->data, 'z', entry->size);
+    assert_int_equal(wp_group_propose(node.group, ++node.now_ms, &entry, &index), WP_OK);
+    assert_null(entry);
+    assert_int_equal(index, 3);
+    node_settle(&node);
+    assert_int_equal(node.calls, 1);
+
+    entry = wp_bytes_create(WP_ENTRY_SIZE_MAX + 1);
+    memset(entry->data, 'z', entry->size);
+    assert_int_equal(wp_group_propose(node.group, ++node.now_ms, &entry, &index), WP_E_TOO_LARGE);
+    assert_non_null(entry);
+    wp_bytes_release(&entry);
+    assert_int_equal(disk_log_entry(node.disk, 3)->data->size, WP_ENTRY_SIZE_MAX);
+    node_fini(&node);
+}
+
+/* Crash after every count of synced writes, with and without their completions having been seen, and with
+ * state flushed at any earlier point: what was applied before the crash is there after it, in the same order.
+ */
+static void test_restart_from_every_crash_point(void **state)
+{
+    (void)state;
+    const uint32_t writes = 12;
+    for (uint32_t synced = 0; synced <= writes; synced++) {
+        for (uint32_t flushed = 0; flushed <= synced; flushed++) {
+            for (int complete = 0; complete <= 1; complete++) {
+                struct node node;
+                node_init(&node);
+                node.config.inflight_entries = 64;
+                node_open(&node);
+                node_settle(&node);
+                for (uint32_t i = 0; i < writes; i++) {
+                    assert_int_equal(node_propose(&node, "x"), WP_OK);
+                }
+                for (uint32_t i = 0; i < synced; i++) {
+                    disk_sync(node.disk, 1, complete);
+                    if (complete) {
+                        assert_int_equal(
+                            wp_group_persisted(node.group, ++node.now_ms, node.woken_tag), WP_OK);
+                    }
+                    if (i + 1 == flushed) {
+                        disk_flush(node.disk);
+                    }
+                }
+                uint32_t acknowledged = node.commands;
+                uint64_t term = wp_group_term(node.group);
+                assert_int_equal(acknowledged, complete ? synced : 0);
+                node_crash(&node);
+
+                node_open(&node);
+                node_settle(&node);
+                assert_int_equal(node.commands, synced);
+                assert_int_equal(node.ours, complete ? synced : 0); /* none of them is ours any more */
+                assert_int_equal(wp_group_term(node.group), term + 1);
+                assert_true(wp_group_leading(node.group));
+                assert_int_equal(node_propose(&node, "after"), WP_OK);
+                node_settle(&node);
+                assert_int_equal(node.commands, synced + 1);
+                assert_string_equal(node.last, "after");
+                node_fini(&node);
+            }
+        }
+    }
+}
+
+/* A crash before the first write is synced leaves nothing, and the next start is a first start again. */
+static void test_crash_before_the_first_sync(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_crash(&node);
+    assert_int_equal(disk_log_last(node.disk), 0);
+    node_open(&node);
+    node_settle(&node);
+    node_write(&node, 3);
+    assert_int_equal(node.commands, 3);
+    node_fini(&node);
+}
+
+/* Crashing again and again during the start costs terms, nothing else. */
+static void test_crash_during_start(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_settle(&node);
+    node_write(&node, 5);
+    for (int i = 0; i < 5; i++) {
+        node_crash(&node);
+        node_open(&node);
+        disk_sync(node.disk, (uint32_t)i % 2, false); /* synced, but nobody was told */
+    }
+    node_crash(&node);
+    node_open(&node);
+    node_settle(&node);
+    assert_int_equal(node.commands, 5);
+    assert_true(wp_group_leading(node.group));
+    node_fini(&node);
+}
+
+/* An entry handed out, lost in a crash and replaced at its index has another term: no two contents under one
+ * name. */
+static void test_lost_entry_is_replaced_under_a_new_term(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_settle(&node);
+    assert_int_equal(node_propose(&node, "lost"), WP_OK);
+    uint64_t term = wp_group_term(node.group);
+    node_crash(&node);
+    node_open(&node);
+    node_settle(&node);
+    assert_int_equal(node_propose(&node, "kept"), WP_OK);
+    node_settle(&node);
+    assert_int_equal(node.commands, 1);
+    assert_string_equal(node.last, "kept");
+    for (uint64_t i = 3; i <= disk_log_last(node.disk); i++) {
+        assert_true(disk_log_entry(node.disk, i)->term > term);
+    }
+    node_fini(&node);
+}
+
+/* The log is cut below the durable applied index, keeps what it was told to keep, and a restart works from
+ * there. */
+static void test_compaction_and_restart(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_settle(&node);
+    node_write(&node, 200);
+    assert_int_equal(wp_group_tick(node.group, ++node.now_ms), WP_OK);
+    node_settle(&node);
+    assert_int_equal(disk_log_first(node.disk), 1); /* nothing of the state is durable yet */
+
+    disk_flush(node.disk);
+    node_write(&node, 5);
+    assert_int_equal(wp_group_tick(node.group, ++node.now_ms), WP_OK);
+    disk_sync(node.disk, disk_pending(node.disk), true);
+    assert_int_equal(disk_log_first(node.disk), 202 - 10 + 1);
+    assert_int_equal(disk_log_last(node.disk), 207);
+
+    node_crash(&node); /* state falls back to the flush: 200 commands, index 202 */
+    node_open(&node);
+    assert_int_equal(node.commands, 200);
+    node_settle(&node);
+    assert_int_equal(node.commands, 205);
+    assert_int_equal(node.calls, 5);
+    node_write(&node, 100);
+    disk_flush(node.disk);
+    assert_int_equal(wp_group_tick(node.group, ++node.now_ms), WP_OK);
+    disk_sync(node.disk, disk_pending(node.disk), true);
+    assert_int_equal(disk_log_first(node.disk), wp_group_applied_index(node.group) - 10 + 1);
+    node_crash(&node);
+    node_open(&node);
+    node_settle(&node);
+    assert_int_equal(node.commands, 305);
+    assert_int_equal(node.calls, 0);
+    node_fini(&node);
+}
+
+/* Large entries are kept by bytes rather than by count. */
+static void test_compaction_by_bytes(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node.config.log_keep_entries = 1000;
+    node.config.log_keep_bytes = 8u << 20;
+    node_open(&node);
+    node_settle(&node);
+    for (int i = 0; i < 160; i++) {
+        uint64_t index;
+        struct wp_bytes *entry = wp_bytes_create(256 * 1024);
+        memset(entry->data, i, entry->size);
+        assert_int_equal(wp_group_propose(node.group, ++node.now_ms, &entry, &index), WP_OK);
+        node_settle(&node);
+    }
+    disk_flush(node.disk);
+    assert_int_equal(wp_group_tick(node.group, ++node.now_ms), WP_OK);
+    disk_sync(node.disk, disk_pending(node.disk), true);
+    uint64_t kept = disk_log_last(node.disk) - disk_log_first(node.disk) + 1;
+    assert_in_range(kept, 28, 36); /* 8 MiB of 256 KiB entries, give or take a mark */
+    node_fini(&node);
+}
+
+/* What cannot be true together is refused at the start, not discovered later. */
+static void test_refused_starts(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_settle(&node);
+    node_write(&node, 20);
+    disk_flush(node.disk);
+    uint64_t applied = wp_group_applied_index(node.group);
+    node_crash(&node);
+
+    disk_log_cut(node.disk, applied); /* the log forgot an entry whose effect is in the state */
+    assert_int_equal(node_try_open(&node), WP_E_FORGOTTEN);
+    node.config.accept_loss = true;
+    node_open(&node);
+    node_settle(&node);
+    assert_int_equal(node.commands, 20);
+    assert_true(disk_log_first(node.disk) > applied);
+    node_write(&node, 3);
+    node_crash(&node);
+    node.config.accept_loss = false;
+    node_open(&node);
+    node_settle(&node);
+    assert_int_equal(node.commands, 23);
+    node_write(&node, 4);
+    node_crash(&node);
+
+    disk_log_cut_front(node.disk, disk_log_last(node.disk)); /* a gap between state and log */
+    assert_int_equal(node_try_open(&node), WP_E_CORRUPT);
+    node_fini(&node);
+}
+
+/* A state whose index exists in the log under another term does not belong to this log. */
+static void test_term_of_the_applied_entry_must_match(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_settle(&node);
+    node_write(&node, 3);
+    wp_state_commit(
+        node.disk, node.batch, SHARD, wp_group_applied_index(node.group), wp_group_term(node.group) - 1);
+    disk_flush(node.disk);
+    node_crash(&node);
+    assert_int_equal(node_try_open(&node), WP_E_CORRUPT);
+    node_fini(&node);
+}
+
+/* Without a bootstrap membership a fresh replica waits to be added; it neither leads nor writes. */
+static void test_a_replica_without_membership_waits(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node.config.bootstrap.count = 0;
+    node_open(&node);
+    for (int i = 0; i < 100; i++) {
+        node.now_ms += 100;
+        assert_int_equal(wp_group_tick(node.group, node.now_ms), WP_OK);
+    }
+    assert_int_equal(disk_pending(node.disk), 0);
+    assert_false(wp_group_leading(node.group));
+    assert_int_equal(wp_group_applied_index(node.group), 0);
+    node_fini(&node);
+}
+
+/* The leader of one goes on leading through hours without work, and through a clock that steps back. */
+static void test_sole_voter_keeps_leading(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_settle(&node);
+    uint64_t term = wp_group_term(node.group);
+    for (int i = 0; i < 10000; i++) {
+        node.now_ms += 1000;
+        assert_int_equal(wp_group_tick(node.group, i % 7 == 0 ? node.now_ms - 5000 : node.now_ms), WP_OK);
+    }
+    assert_true(wp_group_leading(node.group));
+    assert_int_equal(wp_group_term(node.group), term);
+    assert_int_equal(disk_pending(node.disk), 0);
+    node_fini(&node);
+}
+
+/* A membership more than one step away, no step away, or not valid is refused. */
+static void test_membership_steps_are_checked(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_settle(&node);
+    struct wp_membership two = {2, {{SELF, WP_MEMBER_VOTER}, {8, WP_MEMBER_VOTER}}};
+    struct wp_membership three = {
+        3, {{SELF, WP_MEMBER_VOTER}, {8, WP_MEMBER_LEARNER}, {9, WP_MEMBER_LEARNER}}};
+    uint64_t index;
+    assert_int_equal(wp_group_propose_change(node.group, ++node.now_ms, &three, &index), WP_E_INVALID);
+    assert_int_equal(
+        wp_group_propose_change(node.group, ++node.now_ms, &node.config.bootstrap, &index), WP_E_INVALID);
+    two.members[0].id = 0;
+    assert_int_equal(wp_group_propose_change(node.group, ++node.now_ms, &two, &index), WP_E_INVALID);
+    node_fini(&node);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_first_start_leads_after_one_sync),
+        cmocka_unit_test(test_apply_waits_for_the_sync),
+        cmocka_unit_test(test_completions_twice_and_unknown),
+        cmocka_unit_test(test_inflight_limit),
+        cmocka_unit_test(test_entry_sizes),
+        cmocka_unit_test(test_restart_from_every_crash_point),
+        cmocka_unit_test(test_crash_before_the_first_sync),
+        cmocka_unit_test(test_crash_during_start),
+        cmocka_unit_test(test_lost_entry_is_replaced_under_a_new_term),
+        cmocka_unit_test(test_compaction_and_restart),
+        cmocka_unit_test(test_compaction_by_bytes),
+        cmocka_unit_test(test_refused_starts),
+        cmocka_unit_test(test_term_of_the_applied_entry_must_match),
+        cmocka_unit_test(test_a_replica_without_membership_waits),
+        cmocka_unit_test(test_sole_voter_keeps_leading),
+        cmocka_unit_test(test_membership_steps_are_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
