@@ -1,0 +1,126 @@
+#include "bench/report.h"
+
+#include <jansson.h>
+
+#include "base/error.h"
+
+static const struct {
+    const char *name;
+    double quantile;
+} columns[] = {{"p50", 0.50}, {"p90", 0.90}, {"p99", 0.99}, {"p999", 0.999}, {"p9999", 0.9999}};
+#define COLUMN_COUNT (sizeof columns / sizeof columns[0])
+
+static void latency_row(FILE *out, const char *name, const struct wp_histogram *histogram)
+{
+    fprintf(out, "%-14s", name);
+    for (unsigned i = 0; i < COLUMN_COUNT; i++) {
+        fprintf(out, " %10.3f", (double)wp_histogram_quantile(histogram, columns[i].quantile) / 1000.0);
+    }
+    fprintf(out, " %10.3f\n", (double)histogram->max / 1000.0);
+}
+
+static double cpu_us_per_message(const struct wp_report *report, const struct wp_report_process *process)
+{
+    uint64_t messages = report->result->accepted;
+    return messages > 0 ? (double)(process->end.cpu_us - process->start.cpu_us) / (double)messages : 0;
+}
+
+void wp_report_table(const struct wp_report *report, FILE *out)
+{
+    const struct wp_load_result *result = report->result;
+    fprintf(out, "scenario %s: %u recipients, %u bytes, %.0f s, ", report->scenario, report->config->receiver_count,
+        report->config->body_bytes, result->seconds);
+    if (report->config->rate_per_s > 0) {
+        fprintf(out, "%.0f/s open loop\n", report->config->rate_per_s);
+    } else {
+        fprintf(out, "%u in flight\n", report->config->window);
+    }
+    fprintf(out, "accepted   %10.0f /s\n", (double)result->accepted / result->seconds);
+    if (report->config->receivers_online) {
+        fprintf(out, "delivered  %10.0f /s   repeated %llu, not delivered %llu\n", (double)result->delivered / result->seconds,
+            (unsigned long long)result->repeated, (unsigned long long)result->undelivered);
+    }
+    fprintf(out, "\n%-14s", "milliseconds");
+    for (unsigned i = 0; i < COLUMN_COUNT; i++) {
+        fprintf(out, " %10s", columns[i].name);
+    }
+    fprintf(out, " %10s\n", "max");
+    latency_row(out, "ack", &result->ack_us);
+    if (report->config->receivers_online) {
+        latency_row(out, "end to end", &result->end_to_end_us);
+    }
+    if (report->floor) {
+        fprintf(out, "%-14s %10.3f %10s %10.3f              (4 KiB fdatasync on %s)\n", "disk floor",
+            (double)report->floor->p50_us / 1000.0, "", (double)report->floor->p99_us / 1000.0, report->floor->file_system);
+    }
+    fprintf(out, "\n%-14s %14s %10s\n", "process", "cpu us/message", "rss MiB");
+    for (uint32_t i = 0; i < report->process_count; i++) {
+        const struct wp_report_process *process = &report->processes[i];
+        fprintf(out, "%-14s %14.2f %10.1f\n", process->name, cpu_us_per_message(report, process),
+            (double)process->end.rss_bytes / 1048576.0);
+    }
+    if (result->late_max_us > 1000) {
+        fprintf(out, "\nthe generator was up to %.1f ms behind its schedule\n", (double)result->late_max_us / 1000.0);
+    }
+    for (uint32_t i = 0; i < result->error_count; i++) {
+        fprintf(out, "refused: %s %llu\n", result->errors[i].slug, (unsigned long long)result->errors[i].count);
+    }
+    if (result->unanswered > 0) {
+        fprintf(out, "without an answer: %llu\n", (unsigned long long)result->unanswered);
+    }
+}
+
+static json_t *latency_json(const struct wp_histogram *histogram)
+{
+    json_t *object = json_object();
+    for (unsigned i = 0; i < COLUMN_COUNT; i++) {
+        json_object_set_new(object, columns[i].name,
+            json_integer((json_int_t)wp_histogram_quantile(histogram, columns[i].quantile)));
+    }
+    json_object_set_new(object, "max", json_integer((json_int_t)histogram->max));
+    json_object_set_new(object, "count", json_integer((json_int_t)histogram->count));
+    return object;
+}
+
+static json_t *processes_json(const struct wp_report *report)
+{
+    json_t *array = json_array();
+    for (uint32_t i = 0; i < report->process_count; i++) {
+        const struct wp_report_process *process = &report->processes[i];
+        json_array_append_new(array,
+            json_pack("{s:s,s:i,s:f,s:I}", "name", process->name, "pid", process->pid, "cpu_us_per_message",
+                cpu_us_per_message(report, process), "rss_bytes", (json_int_t)process->end.rss_bytes));
+    }
+    return array;
+}
+
+int wp_report_json(const struct wp_report *report, FILE *out)
+{
+    const struct wp_load_result *result = report->result;
+    const struct wp_load_config *config = report->config;
+    json_t *errors = json_object();
+    for (uint32_t i = 0; i < result->error_count; i++) {
+        json_object_set_new(errors, result->errors[i].slug, json_integer((json_int_t)result->errors[i].count));
+    }
+    json_t *root = json_pack("{s:s,s:s,s:i,s:i,s:i,s:f,s:f,s:i,s:f,s:f,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:o}", "scenario",
+        report->scenario, "version", WP_VERSION, "users", (int)config->receiver_count, "senders", (int)config->sender_count, "size",
+        (int)config->body_bytes, "seconds", result->seconds, "rate", config->rate_per_s, "window", (int)config->window,
+        "accepted_per_s", (double)result->accepted / result->seconds, "delivered_per_s",
+        (double)result->delivered / result->seconds, "ack_us", latency_json(&result->ack_us), "end_to_end_us",
+        latency_json(&result->end_to_end_us), "errors", errors, "refused", (json_int_t)result->refused, "repeated",
+        (json_int_t)result->repeated, "unanswered", (json_int_t)result->unanswered, "undelivered",
+        (json_int_t)result->undelivered, "generator_late_max_us", (json_int_t)result->late_max_us, "processes",
+        processes_json(report));
+    if (!root) {
+        return WP_E_NOMEM;
+    }
+    if (report->floor) {
+        json_object_set_new(root, "disk_floor_us",
+            json_pack("{s:I,s:I,s:s}", "p50", (json_int_t)report->floor->p50_us, "p99", (json_int_t)report->floor->p99_us,
+                "file_system", report->floor->file_system));
+    }
+    int failed = json_dumpf(root, out, JSON_INDENT(2));
+    fputc('\n', out);
+    json_decref(root);
+    return failed ? WP_E_IO : WP_OK;
+}
