@@ -1,11 +1,13 @@
-/* The replicated state machine of one shard: users, devices, mailboxes, cursors, duplicate ids, streams, expiry.
+/* The replicated state machine of one shard: users, devices, mailboxes, cursors, duplicate ids, streams,
+ * expiry.
  *
- * apply is deterministic (no wall clock, float, hash-iteration order or pointer order), never fails for what a command
- * says (a refusal is a result), and is the only thing that changes replicated state. It sees no socket, no RocksDB and
- * no Raft. Memory holds the whole index (users, devices, cursors, one small row per message); bodies stay in the store.
+ * apply is deterministic (no wall clock, float, hash-iteration order or pointer order), never fails for what
+ * a command says (a refusal is a result), and is the only thing that changes replicated state. It sees no
+ * socket, no RocksDB and no Raft. Memory holds the whole index (users, devices, cursors, one small row per
+ * message); bodies stay in the store.
  *
- * One owner thread. Times are leader times in milliseconds since the epoch, carried in the entry head; the machine
- * uses max(previous, given). */
+ * One owner thread. Times are leader times in milliseconds since the epoch, carried in the entry head; the
+ * machine uses max(previous, given). */
 #ifndef WP_ROUTER_MACHINE_H
 #define WP_ROUTER_MACHINE_H
 
@@ -18,9 +20,9 @@
 #include "storage/store.h"
 
 #define WP_LANE_COUNT 3u
-#define WP_DEVICES_MAX 16u         /* active devices per user */
-#define WP_SET_ASIDE_ATTEMPTS 5u   /* deliveries on so many connections, then set aside */
-#define WP_WINDOW_MAX 1024u        /* deliveries open per device and lane */
+#define WP_DEVICES_MAX 16u       /* active devices per user */
+#define WP_SET_ASIDE_ATTEMPTS 5u /* deliveries on so many connections, then set aside */
+#define WP_WINDOW_MAX 1024u      /* deliveries open per device and lane */
 
 struct wp_machine;
 
@@ -36,18 +38,21 @@ struct wp_machine_limits {
 };
 
 /* Loads the shard's state into memory (reads index rows, no bodies). WP_E_CORRUPT, WP_E_IO, WP_E_NOMEM. */
-int wp_machine_create(struct wp_store *store, uint32_t shard, const struct wp_machine_limits *limits, struct wp_machine **ret_machine);
+int wp_machine_create(struct wp_store *store, uint32_t shard, const struct wp_machine_limits *limits,
+    struct wp_machine **ret_machine);
 void wp_machine_destroy(struct wp_machine **machine);
 
-/* --- apply ------------------------------------------------------------------------------------------------ */
+/* --- apply ------------------------------------------------------------------------------------------------
+ */
 
 /* What came of one command, in the order of the commands (`ordinal` counts them in the entry from 0). */
 struct wp_result {
     uint32_t ordinal;
-    uint8_t command;      /* enum wp_command_type */
-    int error;            /* WP_OK or the refusal */
+    uint8_t command; /* enum wp_command_type */
+    int error;       /* WP_OK or the refusal */
     union {
-        struct {          /* SUBMIT: when error is WP_OK and not duplicate, a message stands in the mailbox: deliver it */
+        struct { /* SUBMIT: when error is WP_OK and not duplicate, a message stands in the mailbox: deliver it
+                  */
             bool duplicate;
             uint64_t accepted_ms;
             uint64_t expires_ms;
@@ -57,20 +62,21 @@ struct wp_result {
             uint64_t sequence;
             struct wp_slice envelope; /* packed; borrowed from the entry */
         } submit;
-        struct {          /* ATTACH */
+        struct { /* ATTACH */
             uint64_t mailbox;
             uint32_t device;
             uint64_t epoch;
             bool session_present;
             bool inbox_subscribed;
+            uint32_t set_aside; /* messages not offered in this attachment (WP_SET_ASIDE_ATTEMPTS) */
         } attach;
-        struct {          /* SUBSCRIBE, DEVICE_ADD, DEVICE_REMOVE, USER_ADD */
+        struct { /* SUBSCRIBE, DEVICE_ADD, DEVICE_REMOVE, USER_ADD */
             uint64_t mailbox;
             uint32_t device;
         } admin;
-        struct {          /* EXPIRE */
+        struct { /* EXPIRE */
             uint32_t expired;
-            bool more;    /* the limit was reached and others are due */
+            bool more; /* the limit was reached and others are due */
         } expire;
     };
 };
@@ -89,53 +95,64 @@ struct wp_applied {
     uint32_t removal_count;
 };
 
-/* Applies one entry and commits state with (index, term) in one batch. Results live in `arena`. An entry at or below
- * the applied index is skipped with no results. Errors are the store's (the process must stop) or WP_E_NOMEM; an entry
- * that cannot be decoded is WP_E_CORRUPT: it was checked before it was proposed. */
-int wp_machine_apply(struct wp_machine *machine, uint64_t index, uint64_t term, struct wp_slice entry, struct wp_arena *arena,
-    struct wp_applied *ret_applied);
+/* Applies one entry and commits state with (index, term) in one batch. Results live in `arena`. An entry at
+ * or below the applied index is skipped with no results; an empty one (a barrier of the log) only moves the
+ * applied index. Errors are the store's (the process must stop) or WP_E_NOMEM; an entry that cannot be
+ * decoded is WP_E_CORRUPT: it was checked before it was proposed. After an error memory and store differ:
+ * every later call gives the same error. */
+int wp_machine_apply(struct wp_machine *machine, uint64_t index, uint64_t term, struct wp_slice entry,
+    struct wp_arena *arena, struct wp_applied *ret_applied);
 
-/* --- leader reads: pure, current as of the last apply -------------------------------------------------------- */
+/* --- leader reads: pure, current as of the last apply
+ * -------------------------------------------------------- */
 
 struct wp_device_view {
     uint64_t mailbox;
-    uint32_t device;         /* number in the mailbox */
+    uint32_t device; /* number in the mailbox */
     uint64_t epoch;
     bool inbox_subscribed;
-    bool removed;
 };
 
-/* Whether the credentials open the device; constant time in the secret. `key` is the 32-byte key of the secret hash.
- * WP_OK or WP_E_AUTH (unknown user, device or wrong secret alike). */
-int wp_machine_authenticate(const struct wp_machine *machine, const uint8_t key[32], const char *user, const char *device,
-    struct wp_slice secret, struct wp_device_view *ret_view);
-int wp_machine_device_find(const struct wp_machine *machine, const char *user, const char *device, struct wp_device_view *ret_view);
+/* Keyed BLAKE2b-256 of a device's secret, for CommandDeviceAdd.secret_hash; `key` as in
+ * wp_machine_authenticate. */
+#define WP_SECRET_HASH_SIZE 32u
+void wp_machine_secret_hash(
+    const uint8_t key[32], struct wp_slice secret, uint8_t ret_hash[WP_SECRET_HASH_SIZE]);
+
+/* Whether the credentials open the device; constant time in the secret. `key` is the 32-byte key of the
+ * secret hash. WP_OK or WP_E_AUTH (unknown user, device or wrong secret alike). */
+int wp_machine_authenticate(const struct wp_machine *machine, const uint8_t key[32], const char *user,
+    const char *device, struct wp_slice secret, struct wp_device_view *ret_view);
+int wp_machine_device_find(
+    const struct wp_machine *machine, const char *user, const char *device, struct wp_device_view *ret_view);
 bool wp_machine_user_exists(const struct wp_machine *machine, const char *user);
 /* The name that belongs to a mailbox number; NULL when there is none. */
 const char *wp_machine_mailbox_user(const struct wp_machine *machine, uint64_t mailbox);
 
-/* Next message that `device` still has to get in `lane` at a position > after: not passed, not acknowledged, not set
- * aside, not expired at `now_ms`. False when there is none. O(log n) or better. */
+/* Next message that `device` still has to get in `lane` at a position > after: not passed, not acknowledged,
+ * not set aside, not expired at `now_ms`. False when there is none. O(log n) or better. */
 struct wp_pending {
     uint64_t sequence;
     uint64_t expires_ms;
     uint32_t size;
-    bool sent_before;        /* goes out with DUP */
+    bool sent_before; /* goes out with DUP */
 };
-bool wp_machine_next_pending(const struct wp_machine *machine, uint64_t mailbox, uint32_t device, Wp__Lane lane, uint64_t after,
-    uint64_t now_ms, struct wp_pending *ret_pending);
+bool wp_machine_next_pending(const struct wp_machine *machine, uint64_t mailbox, uint32_t device,
+    Wp__Lane lane, uint64_t after, uint64_t now_ms, struct wp_pending *ret_pending);
 
-/* Reads bodies for catch-up, on ANY thread, without touching the machine: keys of [from, to] in one lane. */
-void wp_machine_message_range(uint32_t shard, uint64_t mailbox, Wp__Lane lane, uint64_t from, uint64_t to, struct wp_buffer *ret_from_key,
-    struct wp_buffer *ret_to_key);
+/* Reads bodies for catch-up, on ANY thread, without touching the machine: keys of [from, to] in one lane. WP_OK or
+ * WP_E_NOMEM. */
+int wp_machine_message_range(uint32_t shard, uint64_t mailbox, Wp__Lane lane, uint64_t from, uint64_t to,
+    struct wp_buffer *ret_from_key, struct wp_buffer *ret_to_key);
 /* Position and decoded record of an iterator row of that range. WP_OK or WP_E_CORRUPT. */
-int wp_machine_message_decode(struct wp_slice key, struct wp_slice value, struct wp_arena *arena, uint64_t *ret_sequence,
-    Wp__RecordMessage **ret_record);
+int wp_machine_message_decode(struct wp_slice key, struct wp_slice value, struct wp_arena *arena,
+    uint64_t *ret_sequence, Wp__RecordMessage **ret_record);
 
-/* Earliest expiry of any message kept, UINT64_MAX when none: propose EXPIRE when leader time is past it. A lower bound. */
+/* Earliest expiry of any message kept, UINT64_MAX when none: propose EXPIRE when leader time is past it. A
+ * lower bound. */
 uint64_t wp_machine_expiry_due_ms(const struct wp_machine *machine);
 
-/* Age in ms of the oldest id in the duplicate window at `now_ms`; for the metric. */
+/* How far back the duplicate window reaches at `now_ms`: 24 h unless it had to shrink. For the metric. */
 uint64_t wp_machine_seen_window_ms(const struct wp_machine *machine, uint64_t now_ms);
 
 struct wp_machine_totals {
@@ -152,7 +169,8 @@ struct wp_user_view {
     uint64_t queued_bytes;
     uint32_t devices;
 };
-void wp_machine_users_each(const struct wp_machine *machine, void (*each)(void *context, const struct wp_user_view *view), void *context);
+void wp_machine_users_each(const struct wp_machine *machine,
+    void (*each)(void *context, const struct wp_user_view *view), void *context);
 /* Calls `each` for every device of `user` that is not removed; WP_E_NOT_FOUND without the user. */
 struct wp_device_detail {
     const char *device;
@@ -166,7 +184,8 @@ struct wp_device_detail {
 int wp_machine_devices_each(const struct wp_machine *machine, const char *user,
     void (*each)(void *context, const struct wp_device_detail *detail), void *context);
 
-/* XXH3 of all replicated state in key order, for comparing replicas and restarts. Reads everything: tests and tools only. */
+/* XXH3 of all replicated state in key order, for comparing replicas and restarts. Reads everything: tests and
+ * tools only. */
 int wp_machine_hash(struct wp_machine *machine, uint64_t *ret_hash);
 
 #endif

@@ -1,0 +1,161 @@
+/* Who still holds a message, and when it leaves its mailbox.
+ *
+ * 1. A message goes when at least one device acknowledged it and no other active device is owed it, or when
+ * it expires. Setting aside and inactivity let go of a message but never delete it: the acknowledgement does.
+ * 2. Between commands no kept message is free to go by the devices' state as of the mailbox's last touch. */
+#include "router/machine_inner.h"
+
+#include "base/assert.h"
+
+#define SWEEP_DEAD_MIN 4096u /* dead entries in the expiry heap before it is swept */
+
+bool wp_machine_expiry_row(const struct wp_machine *machine, const struct wp_expiry_entry *entry,
+    struct wp_mailbox **ret_mailbox, uint32_t *ret_lane, uint32_t *ret_index)
+{
+    struct wp_mailbox *mailbox = wp_machine_mailbox(machine, entry->place >> 2);
+    uint32_t lane_number = entry->place & 3;
+    const struct wp_lane *lane = &mailbox->lanes[lane_number];
+    if (lane->count == 0) {
+        return false;
+    }
+    uint64_t head = wp_lane_head(lane);
+    uint64_t sequence = head + (uint32_t)(entry->sequence_low - (uint32_t)head);
+    uint32_t index = wp_lane_find(lane, sequence);
+    if (index == WP_ROW_NONE || wp_lane_row(lane, index)->expires_ms != entry->expires_ms) {
+        return false;
+    }
+    *ret_mailbox = mailbox;
+    *ret_lane = lane_number;
+    *ret_index = index;
+    return true;
+}
+
+static bool expiry_live(void *context, const struct wp_expiry_entry *entry)
+{
+    struct wp_mailbox *mailbox;
+    uint32_t lane, index;
+    return wp_machine_expiry_row(context, entry, &mailbox, &lane, &index);
+}
+
+void wp_mailbox_drop(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint32_t index)
+{
+    const struct wp_row row = *wp_lane_row(&mailbox->lanes[lane], index);
+    for (uint32_t i = 0; i < mailbox->device_count; i++) {
+        struct wp_device *device = mailbox->devices[i];
+        struct wp_cursor *cursor = &device->cursors[lane];
+        uint32_t holes = cursor->owed_count;
+        wp_cursor_forget(cursor, &row);
+        if (cursor->owed_count != holes) {
+            wp_machine_device_dirty(machine, mailbox, device, WP_DEVICE_DIRTY_CURSOR(lane));
+        }
+    }
+    wp_lane_erase(&mailbox->lanes[lane], index);
+    WP_ASSERT(mailbox->bytes >= row.size && machine->bytes >= row.size && machine->messages > 0);
+    mailbox->bytes -= row.size;
+    machine->bytes -= row.size;
+    machine->messages--;
+    mailbox->dirty_record = true;
+    wp_machine_mailbox_dirty(machine, mailbox);
+    wp_machine_delete_message(machine, mailbox, lane, row.sequence);
+    if (machine->expiry.count > 2 * machine->messages + SWEEP_DEAD_MIN) {
+        wp_expiry_sweep(&machine->expiry, expiry_live, machine);
+    }
+}
+
+bool wp_mailbox_drop_if_free(
+    struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint32_t index)
+{
+    const struct wp_row *row = wp_lane_row(&mailbox->lanes[lane], index);
+    if (!row->acknowledged) {
+        return false;
+    }
+#if WP_BUG != 33
+    for (uint32_t i = 0; i < mailbox->device_count; i++) {
+        const struct wp_device *device = mailbox->devices[i];
+        if (!device->inactive && wp_cursor_owing(&device->cursors[lane], row->sequence) == WP_OWED) {
+            return false;
+        }
+    }
+#endif
+    wp_mailbox_drop(machine, mailbox, lane, index);
+    return true;
+}
+
+void wp_mailbox_sweep(struct wp_machine *machine, struct wp_mailbox *mailbox)
+{
+    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+        for (uint32_t index = 0; index < mailbox->lanes[lane].count;) {
+            if (!wp_mailbox_drop_if_free(machine, mailbox, lane, index)) {
+                index++;
+            }
+        }
+    }
+}
+
+void wp_mailbox_touch(struct wp_machine *machine, struct wp_mailbox *mailbox)
+{
+    if (machine->time_ms < mailbox->inactive_due_ms) {
+        return;
+    }
+    bool turned = false;
+    mailbox->inactive_due_ms = UINT64_MAX;
+    for (uint32_t i = 0; i < mailbox->device_count; i++) {
+        struct wp_device *device = mailbox->devices[i];
+        uint64_t due_ms = device->active_ms + machine->limits.inactive_ms;
+        if (device->inactive) {
+            continue;
+        }
+        if (machine->time_ms >= due_ms) {
+            device->inactive = true;
+            turned = true;
+        } else if (due_ms < mailbox->inactive_due_ms) {
+            mailbox->inactive_due_ms = due_ms;
+        }
+    }
+    if (turned) {
+        wp_mailbox_sweep(machine, mailbox);
+    }
+}
+
+void wp_mailbox_device_active(
+    struct wp_machine *machine, struct wp_mailbox *mailbox, struct wp_device *device)
+{
+    /* Written coarsely: exact times would rewrite the device with every acknowledgement. */
+    if (device->inactive || machine->time_ms - device->active_ms >= machine->limits.inactive_ms / 168) {
+        device->active_ms = machine->time_ms;
+        wp_machine_device_dirty(machine, mailbox, device, WP_DEVICE_DIRTY_RECORD);
+    }
+    device->inactive = false;
+    uint64_t due_ms = device->active_ms + machine->limits.inactive_ms;
+    if (due_ms < mailbox->inactive_due_ms) {
+        mailbox->inactive_due_ms = due_ms;
+    }
+}
+
+void wp_mailbox_backlog(const struct wp_mailbox *mailbox, uint64_t *ret_messages, uint64_t *ret_bytes)
+{
+    uint64_t messages = UINT64_MAX;
+    uint64_t bytes = UINT64_MAX;
+    for (uint32_t i = 0; i < mailbox->device_count; i++) {
+        const struct wp_device *device = mailbox->devices[i];
+        uint64_t device_messages = 0;
+        uint64_t device_bytes = 0;
+        for (uint32_t lane = 0; lane < WP_LANE_COUNT && !device->inactive; lane++) {
+            device_messages += device->cursors[lane].pending;
+            device_bytes += device->cursors[lane].pending_bytes;
+        }
+        if (!device->inactive) {
+            messages = device_messages < messages ? device_messages : messages;
+            bytes = device_bytes < bytes ? device_bytes : bytes;
+        }
+    }
+    if (messages == UINT64_MAX) {
+        messages = 0;
+        for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+            messages += mailbox->lanes[lane].count;
+        }
+        bytes = mailbox->bytes;
+    }
+    *ret_messages = messages;
+    *ret_bytes = bytes;
+}

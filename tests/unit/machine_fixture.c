@@ -1,0 +1,349 @@
+#include "tests/unit/machine_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "proto/frame.h"
+#include "proto/uuid.h"
+#include "router/keys.h"
+#include "tests/unit/machine_store.h"
+
+void fixture_init(struct fixture *f)
+{
+    *f = (struct fixture){
+        .limits =
+            {
+                .mailbox_messages_max = 10000,
+                .mailbox_bytes_max = 64u << 20,
+                .body_bytes_max = 1u << 20,
+                .ttl_default_ms = 7u * DAY_MS,
+                .ttl_max_ms = 30ull * DAY_MS,
+                .seen_ids_max = 100000,
+                .stat_per_minute_max = 0,
+                .inactive_ms = 7u * DAY_MS,
+            },
+        .time_ms = FIXTURE_START_MS,
+    };
+    wp_prng_init(&f->prng, 1);
+    wp_arena_init(&f->arena, 64u << 20);
+    f->store = machine_store_open();
+    assert_int_equal(wp_machine_create(f->store, FIXTURE_SHARD, &f->limits, &f->machine), WP_OK);
+}
+
+void fixture_fini(struct fixture *f)
+{
+    wp_machine_destroy(&f->machine);
+    machine_store_close(&f->store);
+    wp_buffer_free(&f->entry);
+    wp_arena_fini(&f->arena);
+}
+
+void fixture_restart(struct fixture *f)
+{
+    wp_machine_destroy(&f->machine);
+    assert_int_equal(wp_machine_create(f->store, FIXTURE_SHARD, &f->limits, &f->machine), WP_OK);
+}
+
+void fixture_begin(struct fixture *f)
+{
+    f->entry.size = 0;
+    wp_arena_reset(&f->arena);
+    assert_int_equal(wp_entry_head_encode(f->time_ms, &f->entry), WP_OK);
+}
+
+static void append(struct fixture *f, uint8_t type, const ProtobufCMessage *message)
+{
+    assert_int_equal(wp_schema_append(&f->entry, type, message), WP_OK);
+}
+
+/* Generated structs want char * where they only read. */
+static char *text(const char *constant)
+{
+    union {
+        const char *in;
+        char *out;
+    } cast = {.in = constant};
+    return cast.out;
+}
+
+void fixture_user_add(struct fixture *f, const char *user)
+{
+    Wp__CommandUserAdd command = WP__COMMAND_USER_ADD__INIT;
+    command.user = text(user);
+    append(f, WP_COMMAND_USER_ADD, &command.base);
+}
+
+void fixture_device_add(struct fixture *f, const char *user, const char *device)
+{
+    static const uint8_t key[32] = {7};
+    uint8_t hash[WP_SECRET_HASH_SIZE];
+    wp_machine_secret_hash(key, wp_slice(device, strlen(device)), hash);
+    Wp__CommandDeviceAdd command = WP__COMMAND_DEVICE_ADD__INIT;
+    command.user = text(user);
+    command.device = text(device);
+    command.secret_hash = (ProtobufCBinaryData){.len = sizeof hash, .data = hash};
+    append(f, WP_COMMAND_DEVICE_ADD, &command.base);
+}
+
+void fixture_device_remove(struct fixture *f, const char *user, const char *device)
+{
+    Wp__CommandDeviceRemove command = WP__COMMAND_DEVICE_REMOVE__INIT;
+    command.user = text(user);
+    command.device = text(device);
+    append(f, WP_COMMAND_DEVICE_REMOVE, &command.base);
+}
+
+void fixture_attach(struct fixture *f, const char *user, const char *device, bool clean_start)
+{
+    Wp__CommandAttach command = WP__COMMAND_ATTACH__INIT;
+    command.user = text(user);
+    command.device = text(device);
+    command.clean_start = clean_start;
+    append(f, WP_COMMAND_ATTACH, &command.base);
+}
+
+void fixture_subscribe(struct fixture *f, const char *user, const char *device, uint64_t epoch, bool inbox)
+{
+    Wp__CommandSubscribe command = WP__COMMAND_SUBSCRIBE__INIT;
+    command.user = text(user);
+    command.device = text(device);
+    command.epoch = epoch;
+    command.inbox = inbox;
+    append(f, WP_COMMAND_SUBSCRIBE, &command.base);
+}
+
+void fixture_id(struct fixture *f, uint64_t time_ms, uint8_t ret_id[16])
+{
+    uint8_t random[10];
+    wp_put_u64le(random, wp_prng_next(&f->prng));
+    random[8] = random[9] = 0;
+    wp_uuid7_make(time_ms, random, ret_id);
+}
+
+void fixture_envelope(const struct fixture *f, const struct sender *sender, const struct message *message,
+    struct wp_buffer *out)
+{
+    (void)f;
+    static uint8_t body[2u << 20];
+    uint8_t id[16];
+    memcpy(id, message->id, sizeof id);
+    Wp__Header header = WP__HEADER__INIT;
+    header.version = 1;
+    header.message_id = (ProtobufCBinaryData){.len = sizeof id, .data = id};
+    header.sender = text(sender->user);
+    header.sender_device = text(sender->device);
+    header.recipient = text(message->recipient);
+    header.lane = message->lane;
+    header.ttl_ms = message->ttl_ms;
+    Wp__Envelope envelope = WP__ENVELOPE__INIT;
+    envelope.header = &header;
+    envelope.body = (ProtobufCBinaryData){.len = message->body_size, .data = body};
+    out->size = 0;
+    uint8_t *p = wp_buffer_reserve(out, wp__envelope__get_packed_size(&envelope));
+    assert_non_null(p);
+    out->size = wp__envelope__pack(&envelope, p);
+}
+
+static void submit_append(struct fixture *f, const struct sender *sender, uint64_t epoch, uint64_t sequence,
+    struct wp_slice envelope)
+{
+    uint8_t *copy = malloc(envelope.size + 1);
+    memcpy(copy, envelope.data, envelope.size);
+    Wp__CommandSubmit command = WP__COMMAND_SUBMIT__INIT;
+    command.user = text(sender->user);
+    command.device = text(sender->device);
+    command.epoch = epoch;
+    command.sequence = sequence;
+    command.envelope = (ProtobufCBinaryData){.len = envelope.size, .data = copy};
+    append(f, WP_COMMAND_SUBMIT, &command.base);
+    free(copy);
+}
+
+void fixture_submit_at(struct fixture *f, const struct sender *sender, uint64_t epoch, uint64_t sequence,
+    struct message *message)
+{
+    static const uint8_t none[16];
+    if (memcmp(message->id, none, sizeof none) == 0) {
+        fixture_id(f, f->time_ms, message->id);
+    }
+    struct wp_buffer envelope = WP_BUFFER_INIT;
+    fixture_envelope(f, sender, message, &envelope);
+    submit_append(f, sender, epoch, sequence, wp_slice(envelope.data, envelope.size));
+    wp_buffer_free(&envelope);
+}
+
+void fixture_submit(struct fixture *f, struct sender *sender, struct message *message)
+{
+    fixture_submit_at(f, sender, sender->epoch, ++sender->sequence, message);
+}
+
+void fixture_submit_raw(struct fixture *f, struct sender *sender, struct wp_slice envelope)
+{
+    submit_append(f, sender, sender->epoch, ++sender->sequence, envelope);
+}
+
+static void advance_append(struct fixture *f, Wp__CursorAdvance *advance)
+{
+    Wp__CommandCursors command = WP__COMMAND_CURSORS__INIT;
+    command.n_advances = 1;
+    command.advances = &advance;
+    append(f, WP_COMMAND_CURSORS, &command.base);
+}
+
+void fixture_acknowledge(struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane,
+    const uint64_t *positions, size_t count)
+{
+    uint64_t copy[64];
+    assert_true(count <= 64);
+    memcpy(copy, positions, count * sizeof *copy);
+    Wp__Positions list = WP__POSITIONS__INIT;
+    list.lane = lane;
+    list.n_sequence = count;
+    list.sequence = copy;
+    Wp__Positions *lists[] = {&list};
+    Wp__CursorAdvance advance = WP__CURSOR_ADVANCE__INIT;
+    advance.mailbox = mailbox;
+    advance.device = device;
+    advance.n_acknowledged = 1;
+    advance.acknowledged = lists;
+    advance_append(f, &advance);
+}
+
+void fixture_sent(struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane, uint64_t sequence)
+{
+    Wp__SentUpTo sent = WP__SENT_UP_TO__INIT;
+    sent.lane = lane;
+    sent.sequence = sequence;
+    Wp__SentUpTo *list[] = {&sent};
+    Wp__CursorAdvance advance = WP__CURSOR_ADVANCE__INIT;
+    advance.mailbox = mailbox;
+    advance.device = device;
+    advance.n_sent = 1;
+    advance.sent = list;
+    advance_append(f, &advance);
+}
+
+void fixture_expire(struct fixture *f, uint32_t limit)
+{
+    Wp__CommandExpire command = WP__COMMAND_EXPIRE__INIT;
+    command.limit = limit;
+    append(f, WP_COMMAND_EXPIRE, &command.base);
+}
+
+const struct wp_result *fixture_apply(struct fixture *f)
+{
+    struct wp_slice entry = wp_slice(f->entry.data, f->entry.size);
+    int error = wp_machine_apply(f->machine, ++f->index, 1, entry, &f->arena, &f->applied);
+    assert_int_equal(error, WP_OK);
+    return f->applied.result_count ? &f->applied.results[f->applied.result_count - 1] : NULL;
+}
+
+const struct wp_result *fixture_send(struct fixture *f, struct sender *sender, struct message *message)
+{
+    fixture_begin(f);
+    fixture_submit(f, sender, message);
+    return fixture_apply(f);
+}
+
+const struct wp_result *fixture_attach_now(struct fixture *f, const char *user, const char *device)
+{
+    fixture_begin(f);
+    fixture_attach(f, user, device, false);
+    return fixture_apply(f);
+}
+
+const struct wp_result *fixture_acknowledge_one(
+    struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane, uint64_t position)
+{
+    fixture_begin(f);
+    fixture_acknowledge(f, mailbox, device, lane, &position, 1);
+    return fixture_apply(f);
+}
+
+const struct wp_result *fixture_expire_now(struct fixture *f, uint32_t limit)
+{
+    fixture_begin(f);
+    fixture_expire(f, limit);
+    return fixture_apply(f);
+}
+
+uint64_t fixture_user(struct fixture *f, const char *user, uint32_t devices)
+{
+    fixture_begin(f);
+    fixture_user_add(f, user);
+    const struct wp_result *result = fixture_apply(f);
+    assert_int_equal(result->error, WP_OK);
+    uint64_t mailbox = result->admin.mailbox;
+    for (uint32_t i = 1; i <= devices; i++) {
+        char device[16];
+        snprintf(device, sizeof device, "d%u", i);
+        fixture_begin(f);
+        fixture_device_add(f, user, device);
+        result = fixture_apply(f);
+        assert_int_equal(result->error, WP_OK);
+        assert_int_equal(result->admin.device, i);
+    }
+    return mailbox;
+}
+
+void fixture_fill(
+    struct fixture *f, struct sender *sender, const char *recipient, Wp__Lane lane, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct message message = {.recipient = recipient, .lane = lane, .body_size = 100};
+        const struct wp_result *result = fixture_send(f, sender, &message);
+        assert_int_equal(result->error, WP_OK);
+        assert_false(result->submit.duplicate);
+    }
+}
+
+const char *fixture_pending(const struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane)
+{
+    static char list[4096];
+    size_t size = 0;
+    list[0] = '\0';
+    struct wp_pending pending = {0};
+    while (size < sizeof list - 32 && wp_machine_next_pending(f->machine, mailbox, device, lane,
+                                          pending.sequence, f->time_ms, &pending)) {
+        size += (size_t)snprintf(list + size, sizeof list - size, "%s%llu%s", size ? "," : "",
+            (unsigned long long)pending.sequence, pending.sent_before ? "+" : "");
+    }
+    return list;
+}
+
+uint64_t fixture_messages(const struct fixture *f)
+{
+    struct wp_machine_totals totals;
+    wp_machine_totals(f->machine, &totals);
+    return totals.messages;
+}
+
+uint64_t fixture_hash(struct fixture *f)
+{
+    uint64_t hash;
+    assert_int_equal(wp_machine_hash(f->machine, &hash), WP_OK);
+    return hash;
+}
+
+uint64_t fixture_rows(const struct fixture *f, uint8_t tag)
+{
+    struct wp_key from, to;
+    wp_key_tag(&from, FIXTURE_SHARD, (enum wp_key_tag)tag);
+    wp_key_tag(&to, FIXTURE_SHARD, (enum wp_key_tag)(tag + 1));
+    struct wp_state_iter *iter = wp_state_iter_create(f->store, wp_key_slice(&from), wp_key_slice(&to));
+    uint64_t count = 0;
+    for (; wp_state_iter_valid(iter); wp_state_iter_next(iter)) {
+        count++;
+    }
+    assert_int_equal(wp_state_iter_error(iter), WP_OK);
+    wp_state_iter_destroy(&iter);
+    return count;
+}
