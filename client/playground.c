@@ -189,7 +189,8 @@ static json_t *node_json(const struct wp_playground *playground, const struct wp
             json_object_set_new(object, port_names[port], json_string(text));
         }
     }
-    if (wp_playground_path(playground, node, "admin.sock", text, sizeof text) == WP_OK) {
+    if (node->kind == WP_PLAYGROUND_ROUTER &&
+        wp_playground_path(playground, node, "admin.sock", text, sizeof text) == WP_OK) {
         json_object_set_new(object, "socket", json_string(text));
     }
     if (wp_playground_path(playground, node, "log", text, sizeof text) == WP_OK) {

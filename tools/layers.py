@@ -23,7 +23,7 @@ ALLOWED = {
 LIBRARY_OWNERS = {
     "rocksdb/": {"storage/rocks"},
     "raft.h": {"cluster"},
-    "zmq.h": {"node"},
+    "zmq.h": {"node", "ctl"},
     "czmq.h": {"node", "ctl"},
     "microhttpd.h": {"node"},
     "cyaml/": {"node"},

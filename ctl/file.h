@@ -1,0 +1,16 @@
+/* Small whole files: keys, certificates, configuration. Errors carry a sentence that names the file. */
+#ifndef WP_CTL_FILE_H
+#define WP_CTL_FILE_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Makes `path` and its parents with mode 0700; a folder that is there already is fine. WP_E_IO. */
+int ctl_folder_make(const char *path, char *ret_text, size_t text_size);
+
+/* Writes a file whole, with exactly `mode` from its first byte on, and syncs it. An old file is replaced.
+ * WP_E_IO. */
+int ctl_file_write(
+    const char *path, mode_t mode, const void *data, size_t size, char *ret_text, size_t text_size);
+
+#endif

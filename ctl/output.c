@@ -1,0 +1,107 @@
+/* Why this file exists: all verbs print alike, as one JSON value for programs or as an aligned table for
+ * people. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "ctl/command.h"
+
+#define COLUMNS_MAX 12u
+
+void ctl_print_json(const json_t *value)
+{
+    json_dumpf(value, stdout, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    putchar('\n');
+}
+
+/* Text of a scalar, in `room` when it is no string. */
+static const char *cell_text(const json_t *value, char *room, size_t room_size)
+{
+    switch (value ? json_typeof(value) : JSON_NULL) {
+    case JSON_STRING:
+        return json_string_value(value);
+    case JSON_INTEGER:
+        snprintf(room, room_size, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+        return room;
+    case JSON_REAL:
+        snprintf(room, room_size, "%.3f", json_real_value(value));
+        return room;
+    case JSON_TRUE:
+        return "yes";
+    case JSON_FALSE:
+        return "no";
+    default:
+        return "-";
+    }
+}
+
+static void row_print(const json_t *row, const struct ctl_column *columns, const size_t *widths)
+{
+    char room[64];
+    for (unsigned c = 0; columns[c].key; c++) {
+        const char *text =
+            row ? cell_text(json_object_get(row, columns[c].key), room, sizeof room) : columns[c].heading;
+        bool last = !columns[c + 1].key;
+        printf("%-*s%s", last ? 0 : (int)widths[c], text, last ? "\n" : "  ");
+    }
+}
+
+void ctl_print_table(const json_t *rows, const struct ctl_column *columns)
+{
+    size_t widths[COLUMNS_MAX] = {0}, i;
+    char room[64];
+    json_t *row;
+    for (unsigned c = 0; columns[c].key && c < COLUMNS_MAX; c++) {
+        widths[c] = strlen(columns[c].heading);
+        json_array_foreach(rows, i, row)
+        {
+            size_t width = strlen(cell_text(json_object_get(row, columns[c].key), room, sizeof room));
+            widths[c] = width > widths[c] ? width : widths[c];
+        }
+    }
+    row_print(NULL, columns, widths);
+    json_array_foreach(rows, i, row)
+    {
+        row_print(row, columns, widths);
+    }
+}
+
+int ctl_fail(enum ctl_exit status, const char *format, ...)
+{
+    va_list list;
+    fflush(stdout);
+    fputs("wardpostctl: ", stderr);
+    va_start(list, format);
+    vfprintf(stderr, format, list);
+    va_end(list);
+    fputc('\n', stderr);
+    return (int)status;
+}
+
+enum ctl_exit ctl_exit_of(int error)
+{
+    switch (error) {
+    case WP_OK:
+        return CTL_OK;
+    case WP_E_NOT_FOUND:
+        return CTL_NOT_FOUND;
+    case WP_E_INVALID:
+    case WP_E_EXISTS:
+    case WP_E_DENIED:
+    case WP_E_TOO_LARGE:
+        return CTL_REFUSED;
+    case WP_E_UNAVAILABLE:
+    case WP_E_TIMEOUT:
+    case WP_E_NOMEM:
+    case WP_E_BUSY:
+        return CTL_TEMPORARY;
+    case WP_E_IO:
+    case WP_E_CONFIG:
+    case WP_E_NO_SPACE:
+        return CTL_IO;
+    default:
+        return CTL_UNAVAILABLE;
+    }
+}
