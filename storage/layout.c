@@ -17,7 +17,7 @@ void wp_entry_seal(
         WP_RECORD_ENTRY, wp_slice(key, WP_ENTRY_KEY_SIZE), wp_slice(meta, WP_ENTRY_META_SIZE), body, head);
 }
 
-int wp_entry_open(
+int wp_entry_record_open(
     struct wp_slice key, struct wp_slice record, struct wp_log_entry *ret_entry, struct wp_slice *ret_data)
 {
     struct wp_slice content;

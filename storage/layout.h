@@ -52,7 +52,7 @@ void wp_entry_seal(
     const struct wp_log_entry *entry, const uint8_t key[WP_ENTRY_KEY_SIZE], uint8_t head[WP_ENTRY_HEAD_SIZE]);
 /* Verifies; the entry gets index, term and kind (data is not touched), *ret_data points into `record`.
  * WP_E_CORRUPT. */
-int wp_entry_open(
+int wp_entry_record_open(
     struct wp_slice key, struct wp_slice record, struct wp_log_entry *ret_entry, struct wp_slice *ret_data);
 
 /* The two-number records: hard state, floor, applied position. */

@@ -338,7 +338,7 @@ int wp_log_loader_take(
 {
     struct wp_log_entry entry = {0};
     struct wp_slice data;
-    if (wp_entry_open(key, record, &entry, &data) != WP_OK) {
+    if (wp_entry_record_open(key, record, &entry, &data) != WP_OK) {
         uint64_t index = key.size == WP_ENTRY_KEY_SIZE ? wp_get_u64be(key.data + 4) : 0;
         return wp_store_note(store, WP_E_CORRUPT,
             "instance log, family entries, shard %u, index %llu: the record fails its checksum",

@@ -156,7 +156,7 @@ static int entry_read(struct rocks_store *store, uint32_t shard, uint64_t index,
     struct wp_slice record, struct wp_log_entry *ret_entry)
 {
     struct wp_slice data;
-    if (wp_entry_open(key, record, ret_entry, &data) != WP_OK) {
+    if (wp_entry_record_open(key, record, ret_entry, &data) != WP_OK) {
         return wp_store_note(&store->base, WP_E_CORRUPT,
             "instance log, family entries, shard %u, index %llu: the record fails its checksum", shard,
             (unsigned long long)index);
@@ -223,7 +223,7 @@ int rocks_log_term(struct wp_store *base, uint32_t shard, uint64_t index, uint64
     const char *record = rocksdb_pinnableslice_value(pinned, &size);
     struct wp_log_entry entry = {0};
     struct wp_slice data;
-    int error = wp_entry_open(wp_slice(key, sizeof key), wp_slice(record, size), &entry, &data);
+    int error = wp_entry_record_open(wp_slice(key, sizeof key), wp_slice(record, size), &entry, &data);
     rocksdb_pinnableslice_destroy(pinned);
     if (error != WP_OK) {
         return wp_store_note(base, WP_E_CORRUPT,
