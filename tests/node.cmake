@@ -1,1 +1,10 @@
 wp_unit_test(test_node_fabric SOURCES unit/test_node_fabric.c unit/node_fixture.c LINK wp_node dep_zmq)
+
+# The generated pages say what the tables say: run the program named here into the file when this fails.
+foreach(page config-doc:configuration.md metrics-doc:metrics.md)
+  string(REPLACE ":" ";" pair ${page})
+  list(GET pair 0 program)
+  list(GET pair 1 file)
+  add_test(NAME docs_${file} COMMAND sh -c "$<TARGET_FILE:wp-${program}> | diff -u ${CMAKE_SOURCE_DIR}/docs/${file} -")
+  set_tests_properties(docs_${file} PROPERTIES LABELS unit TIMEOUT 20)
+endforeach()

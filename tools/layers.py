@@ -27,6 +27,7 @@ LIBRARY_OWNERS = {
     "czmq.h": {"node", "ctl"},
     "microhttpd.h": {"node"},
     "cyaml/": {"node"},
+    "yaml.h": {"node"},
     "openssl/": {"gateway", "client", "ctl"},
     "wslay/": {"gateway"},
     "curl/": {"client"},

@@ -1,0 +1,155 @@
+/* The configuration of wardpost-router. */
+#include <arpa/inet.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "node/config_load.h"
+#include "node/config_table.h"
+
+#define ROUTER struct wp_router_config
+#define SECTION(name) __typeof__(((ROUTER *)0)->name)
+
+static const cyaml_schema_field_t cluster_fields[] = {
+    WP_CONFIG_ROUTER_CLUSTER(WP_CONFIG_FIELD, SECTION(cluster)) CYAML_FIELD_END};
+static const cyaml_schema_field_t allow_fields[] = {
+    WP_CONFIG_ALLOW(WP_CONFIG_FIELD, struct wp_config_peer) CYAML_FIELD_END};
+static const cyaml_schema_value_t allow_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_DEFAULT, struct wp_config_peer, allow_fields)};
+static const cyaml_schema_field_t fabric_fields[] = {
+    WP_CONFIG_ROUTER_FABRIC(WP_CONFIG_FIELD, SECTION(fabric))
+        CYAML_FIELD_SEQUENCE("allow", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, SECTION(fabric), allow,
+            &allow_schema, 0, WP_CONFIG_ITEMS_MAX),
+    CYAML_FIELD_END};
+static const cyaml_schema_field_t management_fields[] = {
+    WP_CONFIG_MANAGEMENT(WP_CONFIG_FIELD, SECTION(management)) CYAML_FIELD_END};
+static const cyaml_schema_field_t storage_fields[] = {
+    WP_CONFIG_ROUTER_STORAGE(WP_CONFIG_FIELD, SECTION(storage)) CYAML_FIELD_END};
+static const cyaml_schema_field_t limits_fields[] = {
+    WP_CONFIG_ROUTER_LIMITS(WP_CONFIG_FIELD, SECTION(limits)) CYAML_FIELD_END};
+static const cyaml_schema_field_t root_fields[] = {
+    WP_CONFIG_ROUTER_ROOT(WP_CONFIG_FIELD, ROUTER)
+        CYAML_FIELD_MAPPING("cluster", CYAML_FLAG_OPTIONAL, ROUTER, cluster, cluster_fields),
+    CYAML_FIELD_MAPPING("fabric", CYAML_FLAG_OPTIONAL, ROUTER, fabric, fabric_fields),
+    CYAML_FIELD_MAPPING("management", CYAML_FLAG_OPTIONAL, ROUTER, management, management_fields),
+    CYAML_FIELD_MAPPING("storage", CYAML_FLAG_OPTIONAL, ROUTER, storage, storage_fields),
+    CYAML_FIELD_MAPPING("limits", CYAML_FLAG_OPTIONAL, ROUTER, limits, limits_fields), CYAML_FIELD_END};
+static const cyaml_schema_value_t router_schema = {
+    CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, ROUTER, root_fields)};
+
+#define ITEM(T, type, name, default_text, min, max, help)                                                    \
+    {"", #name, WP_CONFIG_##type, default_text, min, max, help, offsetof(T, name), NULL, 0},
+static const struct wp_config_row allow_rows[] = {WP_CONFIG_ALLOW(ITEM, struct wp_config_peer)};
+
+#define ROOT_ROW(T, type, name, default_text, min, max, help)                                                \
+    {"", #name, WP_CONFIG_##type, default_text, min, max, help, offsetof(ROUTER, name), NULL, 0},
+#define ROW(section, type, name, default_text, min, max, help)                                               \
+    {#section, #name, WP_CONFIG_##type, default_text, min, max, help, offsetof(ROUTER, section.name), NULL,  \
+        0},
+static const struct wp_config_row router_rows[] = {
+    WP_CONFIG_ROUTER_ROOT(ROOT_ROW, ROUTER) WP_CONFIG_ROUTER_CLUSTER(ROW, cluster)
+        WP_CONFIG_ROUTER_FABRIC(ROW, fabric){"fabric", "allow", WP_CONFIG_LIST, "", 0, WP_CONFIG_ITEMS_MAX,
+            "peers that may connect", 0, allow_rows, WP_CONFIG_COUNT(allow_rows)},
+    WP_CONFIG_MANAGEMENT(ROW, management) WP_CONFIG_ROUTER_STORAGE(ROW, storage)
+        WP_CONFIG_ROUTER_LIMITS(ROW, limits)};
+_Static_assert(WP_CONFIG_COUNT(router_rows) <= WP_CONFIG_ROWS_MAX, "the guard keeps a line per row");
+
+static int allow_check(struct wp_config_guard *guard, const ROUTER *config)
+{
+    for (uint32_t i = 0; i < config->fabric.allow_count; i++) {
+        const struct wp_config_peer *peer = &config->fabric.allow[i];
+        unsigned line = guard->item_lines[i];
+        int error = wp_config_check_name(guard, line, "node", peer->node);
+        error = error ? error : wp_config_check_key(guard, line, peer->key);
+        if (error) {
+            return error;
+        }
+        if (strcmp(peer->role, "gateway") != 0 && strcmp(peer->role, "router") != 0) {
+            return wp_config_guard_fail(
+                guard, line, "\"role\" must be gateway or router, not \"%s\"", peer->role);
+        }
+        for (uint32_t j = 0; j < i; j++) {
+            if (strcmp(config->fabric.allow[j].key, peer->key) == 0) {
+                return wp_config_guard_fail(guard, line,
+                    "the key of \"%s\" is also that of \"%s\" in line %u: each node has its own", peer->node,
+                    config->fabric.allow[j].node, guard->item_lines[j]);
+            }
+        }
+    }
+    return WP_OK;
+}
+
+static int fabric_check(struct wp_config_guard *guard, const ROUTER *config)
+{
+    struct in_addr address;
+    if (inet_pton(AF_INET, config->fabric.host, &address) != 1) {
+        return wp_config_guard_fail(guard, wp_config_guard_line(guard, "fabric", "host"),
+            "\"host\" must be an IPv4 address of this machine, not \"%s\"", config->fabric.host);
+    }
+    if (config->fabric.port + config->reactors - 1 > 65535) {
+        return wp_config_guard_fail(guard, wp_config_guard_line(guard, "fabric", "port"),
+            "\"port\" %u leaves no room for %u reactors, each with its own port", config->fabric.port,
+            config->reactors);
+    }
+    return allow_check(guard, config);
+}
+
+static int router_check(struct wp_config_guard *guard, const void *loaded)
+{
+    const ROUTER *config = loaded;
+    uint32_t shards = config->cluster.shards;
+    int error = wp_config_check_name(guard, wp_config_guard_line(guard, "", "node"), "node", config->node);
+    error = error ? error : wp_config_check_log_level(guard, config->log_level);
+    error = error ? error
+                  : wp_config_check_cluster(
+                        guard, wp_config_guard_line(guard, "cluster", "id"), "id", config->cluster.id);
+    if (!error && (shards & (shards - 1)) != 0) {
+        error = wp_config_guard_fail(guard, wp_config_guard_line(guard, "cluster", "shards"),
+            "\"shards\" must be a power of two (1, 2, 4 ... 4096), not %u", shards);
+    }
+    error = error ? error : fabric_check(guard, config);
+    error = error ? error : wp_config_check_management(guard, config->management.address);
+    if (!error && config->limits.ttl_default_s > config->limits.ttl_max_s) {
+        error = wp_config_guard_fail(guard, wp_config_guard_line(guard, "limits", "ttl_default_s"),
+            "\"ttl_default_s\" is %llu, over \"ttl_max_s\" (%llu)",
+            (unsigned long long)config->limits.ttl_default_s, (unsigned long long)config->limits.ttl_max_s);
+    }
+    if (!error && config->limits.mailbox_bytes_max < config->limits.body_bytes_max) {
+        error = wp_config_guard_fail(guard, wp_config_guard_line(guard, "limits", "mailbox_bytes_max"),
+            "\"mailbox_bytes_max\" is %llu, less than one body of \"body_bytes_max\" (%llu)",
+            (unsigned long long)config->limits.mailbox_bytes_max,
+            (unsigned long long)config->limits.body_bytes_max);
+    }
+    return error;
+}
+
+const struct wp_config_kind wp_config_router_kind = {
+    "wardpost-router", router_rows, WP_CONFIG_COUNT(router_rows), &router_schema, router_check};
+
+int wp_router_config_load(
+    const char *path, struct wp_router_config **ret_config, char *ret_text, size_t text_size)
+{
+    void *config;
+    int error = wp_config_load(&wp_config_router_kind, path, &config, ret_text, text_size);
+    if (!error) {
+        *ret_config = config;
+    }
+    return error;
+}
+
+int wp_router_config_parse(const char *text_in, size_t size, const char *name,
+    struct wp_router_config **ret_config, char *ret_text, size_t text_size)
+{
+    void *config;
+    int error = wp_config_parse(&wp_config_router_kind, text_in, size, name, &config, ret_text, text_size);
+    if (!error) {
+        *ret_config = config;
+    }
+    return error;
+}
+
+void wp_router_config_free(struct wp_router_config **config)
+{
+    void *taken = *config;
+    *config = NULL;
+    wp_config_free(&wp_config_router_kind, &taken);
+}
