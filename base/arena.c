@@ -21,14 +21,14 @@ void wp_arena_init(struct wp_arena *arena, size_t limit)
 
 void *wp_arena_alloc(struct wp_arena *arena, size_t size)
 {
-    if (size > arena->limit - arena->used) {
+    size_t rounded = (size + 15) & ~(size_t)15;
+    if (rounded < size || rounded > arena->limit - arena->used) {
         return NULL;
     }
-    size_t rounded = (size + 15) & ~(size_t)15;
     struct wp_arena_block *block = arena->blocks;
     if (!block || block->capacity - block->used < rounded) {
         size_t capacity = rounded > ARENA_BLOCK_SIZE ? rounded : ARENA_BLOCK_SIZE;
-        block = malloc(sizeof *block + capacity);
+        block = capacity <= SIZE_MAX - sizeof *block ? malloc(sizeof *block + capacity) : NULL;
         if (!block) {
             return NULL;
         }
@@ -39,7 +39,7 @@ void *wp_arena_alloc(struct wp_arena *arena, size_t size)
     }
     void *memory = block->data + block->used;
     block->used += rounded;
-    arena->used += size;
+    arena->used += rounded;
     return memory;
 }
 

@@ -12,7 +12,7 @@ uint8_t *wp_buffer_reserve(struct wp_buffer *buffer, size_t extra)
     if (needed < extra) {
         return NULL;
     }
-    if (needed > buffer->capacity) {
+    if (needed > buffer->capacity || !buffer->data) { /* room for nothing is a place too, not NULL */
         size_t capacity = buffer->capacity ? buffer->capacity : 256;
         while (capacity < needed) {
             capacity = capacity > SIZE_MAX / 2 ? needed : capacity * 2;

@@ -66,10 +66,10 @@ uint64_t wp_histogram_quantile(const struct wp_histogram *histogram, double quan
     uint64_t seen = 0;
     for (unsigned i = 0; i < WP_HISTOGRAM_BUCKETS; i++) {
         seen += histogram->counts[i];
-        if (seen >= rank) {
+        if (seen >= rank && i + 1 < WP_HISTOGRAM_BUCKETS) {
             uint64_t upper = bucket_upper(i);
             return upper < histogram->max ? upper : histogram->max;
         }
     }
-    return histogram->max;
+    return histogram->max; /* the last bucket also holds what is over the range */
 }

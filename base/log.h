@@ -21,7 +21,8 @@ int wp_log_level_parse(const char *name, enum wp_log_level *ret_level);
 void wp_log(enum wp_log_level level, const char *event, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Writes `text` as a quoted logfmt value into `out` (cut at out_size, controls and quotes escaped); returns out. */
+/* Writes `text` as a quoted logfmt value into `out` (cut to fit out_size; quotes and backslashes are escaped, controls
+ * become "?"); returns out, or "" when out_size is under 3. */
 const char *wp_log_quote(const char *text, char *out, size_t out_size);
 
 #endif

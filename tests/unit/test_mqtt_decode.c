@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/error.h"
-#include "test_mqtt_support.h"
+#include "tests/unit/test_mqtt_support.h"
 
 #define V4 WP_MQTT_311
 #define V5 WP_MQTT_5
@@ -68,6 +68,9 @@ static const struct row refused[] = {
     {"3.1.3.4 Will payload is missing", V5, 0x10, BODY(HEAD5("\4") "\0" C "\0\0\1t"), MALFORMED},
     {"3.1.3.2 Session Expiry in a Will", V5, 0x10, BODY(HEAD5("\4") "\0" C "\5\x11\0\0\0\1\0\1t\0\1p"),
         MALFORMED},
+    {"3.1.3.2.3 Payload Format 2 in a Will", V5, 0x10, BODY(HEAD5("\4") "\0" C "\2\1\2\0\1t\0\1p"), PROTOCOL},
+    {"3.1.3.2.5 content type of a Will is not UTF-8", V5, 0x10,
+        BODY(HEAD5("\4") "\0" C "\4\3\0\1\xff\0\1t\0\1p"), MALFORMED},
     {"3.1.3.5 user name is missing", V5, 0x10, BODY(HEAD5("\x80") "\0" C), MALFORMED},
     {"MQTT-3.1.3-12 user name is not UTF-8", V5, 0x10, BODY(HEAD5("\x80") "\0" C "\0\2\xc3("), MALFORMED},
     {"3.1.3.6 password is missing", V5, 0x10, BODY(HEAD5("\x40") "\0" C), MALFORMED},
@@ -136,6 +139,8 @@ static const struct row refused[] = {
 
     {"MQTT-3.8.1-1 flags of SUBSCRIBE", V5, 0x80, BODY("\0\1\0\0\1a\1"), MALFORMED},
     {"MQTT-2.2.1-3 SUBSCRIBE with 0", V5, 0x82, BODY("\0\0\0\0\1a\1"), PROTOCOL},
+    {"3.8.2 SUBSCRIBE is cut", V5, 0x82, BODY("\0"), MALFORMED},
+    {"3.8.2.1 properties over the end", V5, 0x82, BODY("\0\1\5"), MALFORMED},
     {"MQTT-3.8.3-2 no filter", V5, 0x82, BODY("\0\1\0"), PROTOCOL},
     {"3.1.1 MQTT-3.8.3-3 no filter", V4, 0x82, BODY("\0\1"), PROTOCOL},
     {"3.8.3 filter without options", V5, 0x82, BODY("\0\1\0\0\1a"), MALFORMED},
@@ -151,6 +156,7 @@ static const struct row refused[] = {
     {"3.8.3.1 Retain Handling 3", V5, 0x82, BODY("\0\1\0\0\1a\x31"), PROTOCOL},
     {"MQTT-3.8.3-4 No Local on a shared one", V5, 0x82, BODY("\0\1\0\0\x0a$share/g/a\5"), PROTOCOL},
     {"MQTT-4.8.2-1 empty share name", V5, 0x82, BODY("\0\1\0\0\x09$share//a\1"), MALFORMED},
+    {"MQTT-4.8.2-1 nothing after $share/", V5, 0x82, BODY("\0\1\0\0\7$share/\1"), MALFORMED},
     {"MQTT-4.8.2-2 share name without filter", V5, 0x82, BODY("\0\1\0\0\x08$share/g\1"), MALFORMED},
     {"MQTT-4.8.2-2 share name and empty filter", V5, 0x82, BODY("\0\1\0\0\x09$share/g/\1"), MALFORMED},
     {"MQTT-4.8.2-2 wildcard as share name", V5, 0x82, BODY("\0\1\0\0\x0a$share/+/a\1"), MALFORMED},
@@ -158,6 +164,7 @@ static const struct row refused[] = {
     {"3.8.2.1.2 subscription identifier 0", V5, 0x82, BODY("\0\1\2\x0b\0\0\1a\1"), PROTOCOL},
 
     {"MQTT-2.2.1-3 SUBACK of 0", V5, 0x90, BODY("\0\0\0\0"), PROTOCOL},
+    {"3.9.2 SUBACK is cut", V5, 0x90, BODY("\0"), MALFORMED},
     {"3.9.2 SUBACK without property length", V5, 0x90, BODY("\0\1"), MALFORMED},
     {"MQTT-3.8.4-5 SUBACK without codes", V5, 0x90, BODY("\0\1\0"), PROTOCOL},
     {"3.1.1 MQTT-3.8.4-5 SUBACK without codes", V4, 0x90, BODY("\0\1"), PROTOCOL},
@@ -166,6 +173,8 @@ static const struct row refused[] = {
 
     {"MQTT-3.10.1-1 flags of UNSUBSCRIBE", V5, 0xa0, BODY("\0\1\0\0\1a"), MALFORMED},
     {"MQTT-2.2.1-3 UNSUBSCRIBE with 0", V5, 0xa2, BODY("\0\0\0\0\1a"), PROTOCOL},
+    {"3.10.2 UNSUBSCRIBE is cut", V5, 0xa2, BODY("\0"), MALFORMED},
+    {"3.10.2.1 properties over the end", V5, 0xa2, BODY("\0\1\5"), MALFORMED},
     {"MQTT-3.10.3-2 no filter", V5, 0xa2, BODY("\0\1\0"), PROTOCOL},
     {"MQTT-3.10.3-1 filter is cut", V5, 0xa2, BODY("\0\1\0\0\2a"), MALFORMED},
     {"MQTT-4.7.1-1 filter a#", V5, 0xa2, BODY("\0\1\0\0\2a#"), MALFORMED},

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/error.h"
-#include "test_mqtt_support.h"
+#include "tests/unit/test_mqtt_support.h"
 
 #define BYTES(text) wp_slice(text, sizeof(text) - 1)
 #define HAS(name) (1u << WP_MQTT_P_##name)
@@ -251,6 +251,8 @@ static void test_what_no_packet_can_carry_is_refused(void **state)
     packet.properties.present = HAS(CORRELATION_DATA);
     packet.properties.correlation_data = wp_slice(large, 65536);
     refuse_assert(&packet, WP_MQTT_5);
+    packet.properties.correlation_data.size--;
+    assert_int_equal(wp_mqtt_encoded_size(&packet, WP_MQTT_5), 1 + 3 + 3 + 3 + 3 + 65535);
     packet = publish;
     packet.properties.present = HAS(USER_PROPERTY); /* without any */
     refuse_assert(&packet, WP_MQTT_5);
@@ -267,11 +269,24 @@ static void test_what_no_packet_can_carry_is_refused(void **state)
     packet.properties.subscription_id_count = 1;
     refuse_assert(&packet, WP_MQTT_5);
 
+    struct wp_mqtt_packet subscribe = {.type = WP_MQTT_SUBSCRIBE};
+    subscribe.subscribe.id = 1;
+    subscribe.subscribe.items = &(struct wp_mqtt_subscription){BYTES("a"), 1, false, false, 0};
+    subscribe.subscribe.count = 1;
+    subscribe.properties.present = HAS(SUBSCRIPTION_ID);
+    subscribe.properties.subscription_ids = (uint32_t[]){1, 2};
+    subscribe.properties.subscription_id_count = 1;
+    wire_assert(&subscribe, WP_MQTT_5, BYTES("\x82\x09\0\1\2\x0b\1\0\1a\1"));
+    subscribe.properties.subscription_id_count = 2;
+    refuse_assert(&subscribe, WP_MQTT_5);
+
     struct wp_mqtt_packet connect = {.type = WP_MQTT_CONNECT};
     connect.connect.version = WP_MQTT_5;
     connect.connect.has_password = true;
     connect.connect.password = wp_slice(large, 65536);
     refuse_assert(&connect, WP_MQTT_5);
+    connect.connect.password.size--;
+    assert_int_equal(wp_mqtt_encoded_size(&connect, WP_MQTT_5), 1 + 3 + 10 + 1 + 2 + 2 + 65535);
     connect.connect.has_password = false;
     connect.connect.has_will = true;
     connect.connect.will_topic = BYTES("t");

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/error.h"
-#include "test_mqtt_support.h"
+#include "tests/unit/test_mqtt_support.h"
 
 static int frame(const char *bytes, size_t size, uint32_t size_max, uint32_t *ret_size)
 {

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/error.h"
-#include "test_mqtt_support.h"
+#include "tests/unit/test_mqtt_support.h"
 
 #define PACKETS_PER_VERSION 60000u
 #define ARENA_LIMIT (4u * 1024 * 1024)
@@ -152,7 +152,7 @@ static void packet_damage(struct wp_prng *prng, struct wp_mqtt_packet *packet)
         packet->properties.present ^= 1u << (noise % 32);
         break;
     case 1:
-        packet->ack.id = 0; /* the same place as the first two flags of CONNECT, PUBLISH and CONNACK */
+        packet->ack.id = 0; /* whatever stands in that place of the union */
         break;
     case 2:
         packet->properties.topic_alias = 0;

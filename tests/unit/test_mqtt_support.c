@@ -1,4 +1,4 @@
-#include "test_mqtt_support.h"
+#include "tests/unit/test_mqtt_support.h"
 
 #include <string.h>
 

@@ -8,7 +8,7 @@
 #include <cmocka.h>
 
 #include "base/error.h"
-#include "test_mqtt_support.h"
+#include "tests/unit/test_mqtt_support.h"
 
 /* One legal value of each property, as bytes, at the index of its bit. */
 static const struct {
