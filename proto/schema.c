@@ -1,5 +1,6 @@
 #include "proto/schema.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -17,15 +18,56 @@ static void arena_free(void *data, void *pointer)
     (void)pointer;
 }
 
-int wp_schema_decode(const ProtobufCMessageDescriptor *descriptor, struct wp_slice payload, struct wp_arena *arena,
-    ProtobufCMessage **ret_message)
+static bool numbers_legal(const ProtobufCMessage *message);
+
+static bool children_legal(const ProtobufCMessage *message, const ProtobufCFieldDescriptor *field)
+{
+    const uint8_t *base = (const uint8_t *)message;
+    const void *member = base + field->offset;
+    if (field->label != PROTOBUF_C_LABEL_REPEATED) {
+        const ProtobufCMessage *child = *(const ProtobufCMessage *const *)member;
+        return !child || numbers_legal(child);
+    }
+    size_t count;
+    memcpy(&count, base + field->quantifier_offset, sizeof count);
+    const ProtobufCMessage *const *children = *(const ProtobufCMessage *const *const *)member;
+    for (size_t i = 0; i < count; i++) {
+        if (!numbers_legal(children[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* protobuf-c takes field number 0 when it is written in more bytes than needed, keeps it as an unknown field,
+ * and packs it into bytes that it refuses: a message accepted here would be lost where it is read next.
+ * Nesting ends with the schema, which has no recursive message. */
+static bool numbers_legal(const ProtobufCMessage *message)
+{
+    for (unsigned i = 0; i < message->n_unknown_fields; i++) {
+        if (message->unknown_fields[i].tag == 0) {
+            return false;
+        }
+    }
+    const ProtobufCMessageDescriptor *descriptor = message->descriptor;
+    for (unsigned i = 0; i < descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *field = &descriptor->fields[i];
+        if (field->type == PROTOBUF_C_TYPE_MESSAGE && !children_legal(message, field)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+int wp_schema_decode(const ProtobufCMessageDescriptor *descriptor, struct wp_slice payload,
+    struct wp_arena *arena, ProtobufCMessage **ret_message)
 {
     if (payload.size > WP_FRAME_SIZE_MAX) {
         return WP_E_TOO_LARGE;
     }
     ProtobufCAllocator allocator = {.alloc = arena_alloc, .free = arena_free, .allocator_data = arena};
     ProtobufCMessage *message = protobuf_c_message_unpack(descriptor, &allocator, payload.size, payload.data);
-    if (!message) {
+    if (!message || !numbers_legal(message)) {
         return WP_E_MALFORMED;
     }
     *ret_message = message;
@@ -67,7 +109,8 @@ int wp_envelope_check(const Wp__Envelope *envelope)
         bytes += strlen(header->properties[i]->name) + strlen(header->properties[i]->value);
     }
     for (size_t i = 0; i < envelope->n_key_parts; i++) {
-        if (envelope->key_parts[i]->part.len > KEY_PART_SIZE_MAX || !wp_address_valid(envelope->key_parts[i]->device)) {
+        if (envelope->key_parts[i]->part.len > KEY_PART_SIZE_MAX ||
+            !wp_address_valid(envelope->key_parts[i]->device)) {
             return WP_E_MALFORMED;
         }
     }

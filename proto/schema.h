@@ -18,8 +18,9 @@
 #include "proto/fabric.pb-c.h"
 #include "proto/record.pb-c.h"
 
-/* WP_OK, WP_E_TOO_LARGE (over WP_FRAME_SIZE_MAX), WP_E_MALFORMED (also unknown fields nested too deep or an arena
- * limit that the message would pass). */
+/* WP_OK, WP_E_TOO_LARGE (over WP_FRAME_SIZE_MAX), WP_E_MALFORMED (also field number 0, or an arena limit that the
+ * message would pass). Unknown fields are kept and packed again. What decodes also decodes after it was packed; a
+ * string that holds NUL ends there. */
 int wp_schema_decode(const ProtobufCMessageDescriptor *descriptor, struct wp_slice payload, struct wp_arena *arena,
     ProtobufCMessage **ret_message);
 
