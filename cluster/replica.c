@@ -434,6 +434,21 @@ static int receive_append(struct wp_replica *replica, const struct wp_rpc *rpc, 
 
 enum receive_verdict { RECEIVE_STEP, RECEIVE_IGNORE, RECEIVE_REFUSE };
 
+static bool result_is_stale(const struct wp_replica *replica, uint64_t from, const struct wp_rpc *rpc)
+{
+    /* The answer to a request of an older term only tells of the newer one. If we lead that one by now, its
+     * hint would be taken for an answer to our own requests. */
+    if ((rpc->flags & WP_RPC_STALE) && rpc->term <= raft_current_term(&replica->raft)) {
+        return true;
+    }
+    /* A refusal of what the peer is known to hold was overtaken on the way. A probing engine would step back
+     * to it, below its own match index, count a negative number of entries in flight and never send one
+     * again. */
+    raft_index match;
+    return WP_BUG != 18 && rpc->append_result.rejected_index > 0 &&
+           raft_match_index(&replica->raft, from, &match) == 0 && rpc->append_result.rejected_index <= match;
+}
+
 static enum receive_verdict receive_check(
     const struct wp_replica *replica, uint64_t from, const struct wp_rpc *rpc)
 {
@@ -444,9 +459,7 @@ static enum receive_verdict receive_check(
         /* Two leaders in one term: the engine would overwrite its leader state as if it were a follower. */
         return state == RAFT_LEADER && rpc->term == term ? RECEIVE_REFUSE : RECEIVE_STEP;
     case WP_RPC_APPEND_RESULT:
-        /* The answer to a request of an older term only tells of the newer one. If we lead that one by now,
-         * its hint would be taken for an answer to our own requests. */
-        return (rpc->flags & WP_RPC_STALE) && rpc->term <= term ? RECEIVE_IGNORE : RECEIVE_STEP;
+        return result_is_stale(replica, from, rpc) ? RECEIVE_IGNORE : RECEIVE_STEP;
     case WP_RPC_VOTE:
         return rpc->vote.candidate != from ? RECEIVE_REFUSE : RECEIVE_STEP;
     case WP_RPC_VOTE_RESULT:

@@ -43,6 +43,8 @@ struct wp_store {
     uint32_t pending_count;
     struct disk_state state;
     struct disk_state durable;
+    void (*observer)(void *context, const struct wp_log_entry *entry);
+    void *observer_context;
 };
 
 struct wp_state_batch {
@@ -57,6 +59,13 @@ struct wp_store *disk_create(void)
     disk->pending_tail = &disk->pending;
     disk->first = 1;
     return disk;
+}
+
+void disk_observe(
+    struct wp_store *disk, void (*observer)(void *context, const struct wp_log_entry *entry), void *context)
+{
+    disk->observer = observer;
+    disk->observer_context = context;
 }
 
 static void write_free(struct disk_write *write)
@@ -211,6 +220,9 @@ int wp_log_submit(struct wp_store *store, const struct wp_log_write *given)
         write->entries[i] = given->entries[i];
         write->entries[i].data = wp_bytes_copy(given->entries[i].data->data, given->entries[i].data->size);
         WP_ASSERT(write->entries[i].data);
+        if (store->observer) {
+            store->observer(store->observer_context, &given->entries[i]);
+        }
     }
     if (given->hard) {
         write->hard = *given->hard;

@@ -10,6 +10,10 @@
 struct wp_store *disk_create(void);
 void disk_destroy(struct wp_store *disk);
 
+/* `observer` sees every entry as it is handed over. */
+void disk_observe(
+    struct wp_store *disk, void (*observer)(void *context, const struct wp_log_entry *entry), void *context);
+
 /* Writes handed over and not synced. */
 uint32_t disk_pending(const struct wp_store *disk);
 /* Syncs the oldest `count` writes; with `complete` their done is called, else it never will be. */
