@@ -66,7 +66,8 @@ int wp_group_tick(struct wp_group *group, uint64_t now_ms);
 /* Takes the entry (encoded batch of commands, <= WP_ENTRY_SIZE_MAX). WP_E_NOT_LEADER, WP_E_FULL: try after
  * the next persisted, WP_E_TOO_LARGE. */
 int wp_group_propose(struct wp_group *group, uint64_t now_ms, struct wp_bytes **entry, uint64_t *ret_index);
-/* WP_E_NOT_LEADER, WP_E_FULL, WP_E_INVALID (more than one step away), WP_E_UNAVAILABLE (one is under way). */
+/* WP_E_NOT_LEADER, WP_E_FULL, WP_E_INVALID (more than one step away), WP_E_UNAVAILABLE (try again: one is
+ * under way, or too few of the next voters have caught up). */
 int wp_group_propose_change(
     struct wp_group *group, uint64_t now_ms, const struct wp_membership *membership, uint64_t *ret_index);
 /* WP_E_MALFORMED, WP_E_VERSION: nothing happened. While hard state is being synced messages wait in a short

@@ -438,14 +438,15 @@ static bool result_is_stale(const struct wp_replica *replica, uint64_t from, con
 {
     /* The answer to a request of an older term only tells of the newer one. If we lead that one by now, its
      * hint would be taken for an answer to our own requests. */
-    if ((rpc->flags & WP_RPC_STALE) && rpc->term <= raft_current_term(&replica->raft)) {
+    uint64_t term = raft_current_term(&replica->raft);
+    if ((rpc->flags & WP_RPC_STALE) && rpc->term <= term) {
         return true;
     }
     /* A refusal of what the peer is known to hold was overtaken on the way. A probing engine would step back
      * to it, below its own match index, count a negative number of entries in flight and never send one
      * again. */
     raft_index match;
-    return WP_BUG != 18 && rpc->append_result.rejected_index > 0 &&
+    return WP_BUG != 18 && rpc->term == term && rpc->append_result.rejected_index > 0 &&
            raft_match_index(&replica->raft, from, &match) == 0 && rpc->append_result.rejected_index <= match;
 }
 
@@ -559,6 +560,28 @@ int wp_replica_propose(struct wp_replica *replica, uint64_t now_ms, struct wp_by
     return wp_replica_finish(replica, WP_REPLICA_LEADER, commit, ret_update);
 }
 
+/* The engine lets nobody vote who is no voter by his own log. So those who stay voters and are known to hold
+ * the present membership must be a majority of both memberships; else a group whose members were promoted
+ * before they had caught up could fail to elect a leader although all are well, whoever got the change before
+ * its leader fell. */
+static bool change_is_electable(const struct wp_replica *replica, const struct wp_membership *to)
+{
+    uint32_t knowing = 0;
+    for (uint32_t i = 0; i < to->count; i++) {
+        const struct wp_member *member = &to->members[i];
+        const struct wp_member *now = wp_membership_find(&replica->membership, member->id);
+        if (member->role != WP_MEMBER_VOTER || !now || now->role != WP_MEMBER_VOTER) {
+            continue;
+        }
+        raft_index match = 0;
+        bool self = member->id == replica->config.id;
+        knowing += self || (raft_match_index(&replica->raft, member->id, &match) == 0 &&
+                               match >= replica->committed_index);
+    }
+    return knowing > wp_membership_voter_count(to) / 2 &&
+           knowing > wp_membership_voter_count(&replica->membership) / 2;
+}
+
 int wp_replica_propose_change(struct wp_replica *replica, uint64_t now_ms,
     const struct wp_membership *membership, uint64_t *ret_index, struct wp_replica_update *ret_update)
 {
@@ -569,6 +592,9 @@ int wp_replica_propose_change(struct wp_replica *replica, uint64_t now_ms,
     if (wp_membership_check(membership) != WP_OK ||
         !wp_membership_one_step(&replica->membership, membership)) {
         return WP_E_INVALID;
+    }
+    if (replica->uncommitted_index != 0 || (!change_is_electable(replica, membership))) {
+        return WP_E_UNAVAILABLE;
     }
     uint64_t commit = wp_replica_commit_index(replica);
     wp_replica_begin(replica, now_ms);

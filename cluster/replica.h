@@ -101,7 +101,8 @@ int wp_replica_receive(struct wp_replica *replica, uint64_t now_ms, uint64_t fro
 int wp_replica_propose(struct wp_replica *replica, uint64_t now_ms, struct wp_bytes **data,
     uint64_t *ret_index, struct wp_replica_update *ret_update);
 /* Proposes a membership one step away from the present one. WP_E_NOT_LEADER, WP_E_FULL, WP_E_INVALID,
- * WP_E_UNAVAILABLE (a change is under way). */
+ * WP_E_UNAVAILABLE: a change is under way, or too few of the next voters are known to hold the present
+ * membership. */
 int wp_replica_propose_change(struct wp_replica *replica, uint64_t now_ms,
     const struct wp_membership *membership, uint64_t *ret_index, struct wp_replica_update *ret_update);
 /* Every write up to and including number `write` is synced. Reports of a write that was reported before, and

@@ -209,15 +209,12 @@ static int observe_hard_state(struct wp_replica *replica)
             return breach(replica, "a vote changed within its term");
         }
     }
-#if WP_BUG == 10 /* vote not persisted */
-    if (hard.term == replica->hard.term) {
-        replica->hard = hard;
-        return WP_OK;
-    }
-#endif
     replica->hard = hard;
     replica->update.hard_changed = true;
     replica->update.hard = hard;
+#if WP_BUG == 10 /* vote not persisted */
+    replica->update.hard.voted_for = 0;
+#endif
     replica->parked_write = wp_replica_write_number(replica);
     return WP_OK;
 }

@@ -46,6 +46,7 @@ struct sim_node {
     uint64_t chain;              /* hash of all commands applied, kept in state */
     uint64_t terms[SIM_INDEXES]; /* of the log as handed out, by index */
     uint64_t led_term;
+    uint64_t seen_term; /* when faults last looked */
 };
 
 struct sim_name {
@@ -59,6 +60,7 @@ struct sim {
     uint64_t now_ms;
     bool healed;
     uint32_t loss, repeat; /* per mille */
+    uint32_t crash_electing;
     uint32_t delay_ms_max;
     uint32_t disk_ms_max;
     struct sim_node nodes[SIM_NODES_MAX];
@@ -324,10 +326,31 @@ static void message_add(struct sim *sim, uint32_t from, uint32_t to, struct wp_b
         (struct sim_message){sim->now_ms + delay, sim->message_order++, from, to, wp_bytes_retain(bytes)};
 }
 
+/* No message tells of a term, and none grants a vote, that its sender could forget (Raft, figure 3.1:
+ * persistent state is updated on stable storage before responding). A pre-vote promises nothing. */
+static void check_message(struct sim_node *node, uint64_t to, struct wp_slice bytes)
+{
+    struct wp_rpc rpc;
+    if (wp_rpc_decode(bytes, &rpc) != WP_OK) {
+        breach(node->sim, "node %u sends what does not decode", node->number + 1);
+        return;
+    }
+    if (rpc.flags & WP_RPC_PRE_VOTE) {
+        return;
+    }
+    struct wp_log_hard_state hard = disk_hard(node->disk);
+    bool granted = rpc.type == WP_RPC_VOTE_RESULT && (rpc.flags & WP_RPC_GRANTED);
+    if (hard.term < rpc.term || (granted && hard.voted_for != to)) {
+        breach(node->sim, "persistence: node %u speaks of term %llu before it is on its disk",
+            node->number + 1, (unsigned long long)rpc.term);
+    }
+}
+
 static void node_send(void *context, uint64_t to, struct wp_bytes *message)
 {
     struct sim_node *node = context;
     struct sim *sim = node->sim;
+    check_message(node, to, wp_slice(message->data, message->size));
     trace(sim, 5, to, hash_bytes(message->data, message->size));
     if (to == 0 || to > SIM_NODES_MAX || chance(sim, sim->loss)) {
         return;
@@ -388,13 +411,13 @@ static void node_start(struct sim_node *node)
 }
 
 /* Of the writes on their way some reach the disk without anybody hearing of it, the rest is lost. */
-static void node_crash(struct sim_node *node)
+static void node_crash(struct sim_node *node, uint64_t down_ms)
 {
     struct sim *sim = node->sim;
     wp_group_destroy(&node->group);
     disk_sync(node->disk, (uint32_t)below(sim, disk_pending(node->disk) + 1), false);
     disk_crash(node->disk);
-    node->restart_ms = sim->now_ms + 1 + below(sim, chance(sim, 300) ? 400 : 20);
+    node->restart_ms = sim->now_ms + 1 + below(sim, down_ms);
     sim->result->crashes++;
     trace(sim, 7, node->number, node->restart_ms);
 }
@@ -541,8 +564,18 @@ static void repartition(struct sim *sim)
 static void faults(struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->options.node_count; i++) {
-        if (sim->nodes[i].group && chance(sim, 3)) {
-            node_crash(&sim->nodes[i]);
+        struct sim_node *node = &sim->nodes[i];
+        if (!node->group) {
+            continue;
+        }
+        /* Terms and votes are made in the few milliseconds after a change of term: crash there more often. */
+        bool electing = wp_group_term(node->group) != node->seen_term;
+        if (electing && chance(sim, sim->crash_electing)) {
+            node_crash(node, 3);
+        } else if (chance(sim, 2)) {
+            node_crash(node, chance(sim, 300) ? 400 : 20);
+        } else if (electing && chance(sim, 200)) {
+            node->seen_term = wp_group_term(node->group);
         }
     }
     if (chance(sim, 6)) {
@@ -550,10 +583,12 @@ static void faults(struct sim *sim)
     }
     if (chance(sim, 4)) {
         static const uint32_t losses[] = {0, 0, 20, 150};
+        static const uint32_t crashes[] = {0, 0, 50, 300};
         static const uint32_t delays[] = {1, 5, 20, 60};
         static const uint32_t disks[] = {0, 3, 10, 50};
         sim->loss = losses[below(sim, 4)];
         sim->repeat = losses[below(sim, 4)];
+        sim->crash_electing = crashes[below(sim, 4)];
         sim->delay_ms_max = delays[below(sim, 4)];
         sim->disk_ms_max = disks[below(sim, 4)];
     }

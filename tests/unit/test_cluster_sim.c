@@ -103,7 +103,7 @@ static int run_all(void)
             (unsigned long long)total.changes);
         bool idle = total.commands < SEEDS_PER_SHAPE * 10 || total.terms < SEEDS_PER_SHAPE * 2 ||
                     total.crashes < SEEDS_PER_SHAPE * 2 ||
-                    (shapes[i].membership && total.changes < SEEDS_PER_SHAPE * 4);
+                    (shapes[i].membership && total.changes < SEEDS_PER_SHAPE * 3);
         if (idle) {
             printf("%s: too little happened\n", shapes[i].name);
             failed++;
