@@ -120,14 +120,14 @@ static int families_find(struct rocks_store *store, const char *path, bool *ret_
     size_t count = 0;
     char *text = NULL;
     char **names = rocksdb_list_column_families(store->log_options, path, &count, &text);
-    if (text != NULL) {
-        return rocks_error(store, "instance log, list of families", &text);
-    }
     unsigned found = 0;
     for (size_t i = 0; i < count; i++) {
         found += strcmp(names[i], "entries") == 0 || strcmp(names[i], "hard") == 0 ? 1 : 0;
     }
-    rocksdb_list_column_families_destroy(names, count);
+    rocksdb_list_column_families_destroy(names, count); /* an empty list too, after an error */
+    if (text != NULL) {
+        return rocks_error(store, "instance log, list of families", &text);
+    }
     *ret_there = found == 2;
     return WP_OK;
 }
@@ -165,6 +165,25 @@ static int log_measure(struct rocks_store *store)
     return error;
 }
 
+/* What every refusal for forgetting ends with. */
+#define GO_ON                                                                                                \
+    "the log was rolled back or damaged; restore the directory from a good copy, or start once with "        \
+    "--accept-loss %u to go on without what is missing"
+
+static int refuse_forgotten(const struct rocks_store *store, uint32_t shard, char *text, size_t text_size)
+{
+    const struct wp_watermark_position *known = &store->watermark.filed[shard];
+    const struct wp_log_position *found = &store->positions[shard];
+    snprintf(text, text_size,
+        "the log of shard %u in \"%s/log\" ends at index %llu (term %llu), but index %llu (term %llu) was "
+        "synced, "
+        "says \"%s/%s\": " GO_ON,
+        shard, store->path, (unsigned long long)found->last, (unsigned long long)found->term,
+        (unsigned long long)known->index, (unsigned long long)known->term, store->path, WP_WATERMARK_FILE,
+        shard);
+    return WP_E_FORGOTTEN;
+}
+
 int rocks_check_log(struct rocks_store *store, bool accept_loss, char *text, size_t text_size)
 {
     int error = log_measure(store);
@@ -174,33 +193,27 @@ int rocks_check_log(struct rocks_store *store, bool accept_loss, char *text, siz
     }
     for (uint32_t shard = 0; shard < store->watermark.shard_count; shard++) {
         const struct wp_watermark_position *known = &store->watermark.filed[shard];
-        const struct wp_log_position *found = &store->positions[shard];
+        struct wp_log_position *found = &store->positions[shard];
         if (found->last >= known->index && found->term >= known->term) {
             continue;
         }
         if (!accept_loss) {
-            snprintf(text, text_size,
-                "the log of shard %u in \"%s/log\" ends at index %llu (term %llu), but index %llu (term "
-                "%llu) was "
-                "synced, says \"%s/%s\": it was rolled back or damaged; restore the directory from a good "
-                "copy, or "
-                "start once with --accept-loss %u to go on without what is missing",
-                shard, store->path, (unsigned long long)found->last, (unsigned long long)found->term,
-                (unsigned long long)known->index, (unsigned long long)known->term, store->path,
-                WP_WATERMARK_FILE, shard);
-            return WP_E_FORGOTTEN;
+            return refuse_forgotten(store, shard, text, text_size);
         }
         wp_log(WP_LOG_WARN, "audit_loss_accepted",
             "shard=%u index_found=%llu term_found=%llu index_synced=%llu term_synced=%llu", shard,
             (unsigned long long)found->last, (unsigned long long)found->term,
             (unsigned long long)known->index, (unsigned long long)known->term);
+        /* Not below the term that was known: this voter may have voted in it. rocks_check_applied makes it
+         * so. */
+        found->term = found->term < known->term ? known->term : found->term;
     }
     return WP_OK;
 }
 
-/* After an accepted loss: forget the rest of the shard's log, go on after `applied`, never below the term
- * that was known (a lower one would let this voter vote twice in it). Synced. */
-static int log_reset(struct rocks_store *store, uint32_t shard, uint64_t applied, uint64_t term)
+/* After an accepted loss: the hard state gets the position's term; when state is ahead, the rest of the
+ * shard's log is forgotten and goes on after `applied`. Synced. */
+static int log_reset(struct rocks_store *store, uint32_t shard, uint64_t applied)
 {
     struct wp_log_position *position = &store->positions[shard];
     struct wp_log_hard_state hard;
@@ -210,16 +223,17 @@ static int log_reset(struct rocks_store *store, uint32_t shard, uint64_t applied
         return error;
     }
     rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
-    if (hard.term < term) {
+    if (hard.term < position->term) {
         uint8_t key[WP_HARD_KEY_SIZE];
         uint8_t record[WP_HARD_RECORD_SIZE];
         wp_hard_key(key, shard, WP_HARD_STATE);
-        wp_pair_seal(WP_RECORD_HARD, wp_slice(key, sizeof key), term, 0, record);
+        wp_pair_seal(WP_RECORD_HARD, wp_slice(key, sizeof key), position->term, 0, record);
         rocksdb_writebatch_put_cf(
             batch, store->hard, (const char *)key, sizeof key, (const char *)record, sizeof record);
-        position->term = term;
     }
-    if (applied > position->last) {
+    if (applied > position->last && position->last > 0) {
+        wp_log(WP_LOG_WARN, "audit_loss_accepted", "shard=%u index_found=%llu index_applied=%llu", shard,
+            (unsigned long long)position->last, (unsigned long long)applied);
         uint8_t first[WP_ENTRY_KEY_SIZE];
         uint8_t end[WP_ENTRY_KEY_SIZE];
         uint8_t key[WP_HARD_KEY_SIZE];
@@ -246,23 +260,19 @@ int rocks_check_applied(struct rocks_store *store, bool accept_loss, char *text,
     for (uint32_t shard = 0; shard < WP_STORE_SHARDS_MAX; shard++) {
         const struct wp_log_position *found = &store->positions[shard];
         uint64_t applied = store->shards[shard].applied_index;
-        uint64_t term = store->watermark.filed[shard].term;
         bool ahead = applied > found->last && found->last > 0;
         if (ahead && !accept_loss) {
             snprintf(text, text_size,
-                "the log of shard %u in \"%s/log\" ends at index %llu, but \"%s/state\" holds index %llu: "
-                "the log was "
-                "rolled back or damaged; restore the directory from a good copy, or start once with "
-                "--accept-loss %u "
-                "to go on from what state holds",
+                "the log of shard %u in \"%s/log\" ends at index %llu, but \"%s/state\" holds index "
+                "%llu: " GO_ON,
                 shard, store->path, (unsigned long long)found->last, store->path, (unsigned long long)applied,
                 shard);
             return WP_E_FORGOTTEN;
         }
-        if (!ahead && found->term >= term) {
+        if (!accept_loss || (!ahead && found->term == 0)) {
             continue;
         }
-        int error = log_reset(store, shard, applied, term);
+        int error = log_reset(store, shard, applied);
         if (error != WP_OK) {
             wp_store_error_text(&store->base, text, text_size);
             return error;

@@ -63,8 +63,12 @@ static void keeper_step(struct rocks_store *store, unsigned tick)
         wp_store_fail(&store->base, error, "cannot replace \"%s/%s\"", store->path, WP_WATERMARK_FILE);
         return;
     }
-    if (tick % 2 == 0 && rocks_disk_refresh(store) != WP_OK) {
-        wp_log(WP_LOG_WARN, "disk_unreadable", "path=\"%s\"", store->path);
+    if (tick % 2 == 0) {
+        bool readable = rocks_disk_refresh(store) == WP_OK;
+        if (!readable && store->disk_readable) {
+            wp_log(WP_LOG_WARN, "disk_unreadable", "path=\"%s\"", store->path);
+        }
+        store->disk_readable = readable;
     }
 }
 

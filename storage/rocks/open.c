@@ -228,11 +228,13 @@ static int threads_start(struct rocks_store *store, char *text, size_t text_size
 {
     pthread_t *const threads[] = {&store->committer, &store->keeper, &store->flusher};
     void *(*const runs[])(void *) = {rocks_committer_run, rocks_keeper_run, rocks_flusher_run};
+    static const char *const names[] = {"wp-committer", "wp-keeper", "wp-flusher"};
     for (unsigned i = 0; i < 3; i++) {
         errno = pthread_create(threads[i], NULL, runs[i], store);
         if (errno != 0) {
             return refuse(WP_E_NOMEM, text, text_size, "cannot start a thread for", store->path);
         }
+        pthread_setname_np(*threads[i], names[i]);
         store->threads_started = i + 1;
     }
     return WP_OK;
@@ -331,6 +333,7 @@ static struct rocks_store *store_create(const struct wp_store_config *config)
     }
     wp_store_init(&store->base, &rocks_body);
     store->lock_fd = -1;
+    store->disk_readable = true;
     wp_store_sizes(config, &store->sizes);
     pthread_mutex_init(&store->queue_guard, NULL);
     pthread_mutex_init(&store->state_guard, NULL);

@@ -103,6 +103,7 @@ struct rocks_store {
     pthread_mutex_t keeper_guard; /* of disk, keeper_stop */
     pthread_cond_t keeper_wake;
     struct wp_store_disk disk;
+    bool disk_readable; /* keeper thread only: says a series of failures once */
     bool keeper_stop;
     pthread_t keeper;
     unsigned threads_started; /* committer, keeper, flusher in this order */
@@ -119,7 +120,8 @@ int rocks_error(struct rocks_store *store, const char *operation, char **text);
  * Fills `positions`; with `watermark` positions that the log does not reach: WP_E_FORGOTTEN with a sentence
  * in `text`, or when `accept_loss` an audit line and WP_OK. */
 int rocks_check_log(struct rocks_store *store, bool accept_loss, char *text, size_t text_size);
-/* State ahead of a log that lost its end (only after accept_loss): the log goes on after what state holds. */
+/* State must not be ahead of its log: WP_E_FORGOTTEN. With `accept_loss` the log is made to fit what was
+ * accepted: it goes on after what state holds, in no lower term than was known. */
 int rocks_check_applied(struct rocks_store *store, bool accept_loss, char *text, size_t text_size);
 
 /* committer.c */
