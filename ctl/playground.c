@@ -184,7 +184,7 @@ static int shape_check(const struct work *work, const struct ctl_arguments *argu
         gateways += work->playground.nodes[i].kind == WP_PLAYGROUND_GATEWAY;
     }
     if (arguments->gateways && arguments->gateways != gateways) {
-        return ctl_fail(CTL_REFUSED, "\"%s\" was made with %u gateways: take another folder for %u",
+        return ctl_fail(CTL_REFUSED, "\"%s\" was made with %u gateway(s): take another folder for %u",
             work->playground.dir, gateways, arguments->gateways);
     }
     return CTL_OK;
