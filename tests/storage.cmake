@@ -8,6 +8,7 @@ wp_unit_test(test_storage_damage
 wp_unit_test(test_storage_disk
   SOURCES unit/test_storage_disk.c unit/test_storage_rocks_help.c unit/test_storage_suite.c
   LINK wp_storage wp_base dep_rocksdb)
+wp_unit_test(test_storage_sim SOURCES unit/test_storage_sim.c unit/test_storage_suite.c LINK wp_storage wp_base)
 
 # Seeded bugs (storage/README.md): the same tests against a storage library that has one, and they must fail.
 function(wp_storage_bug number test filter)
@@ -25,3 +26,9 @@ wp_storage_bug(2 test_storage_disk failed_write_is_never_acknowledged
   unit/test_storage_disk.c unit/test_storage_rocks_help.c unit/test_storage_suite.c)
 wp_storage_bug(3 test_storage_damage record_under_a_wrong_key_is_never_served
   unit/test_storage_damage.c unit/test_storage_rocks_help.c unit/test_storage_suite.c)
+wp_storage_bug(1 test_storage_sim crash_keeps_what_was_acknowledged_and_may_tear_the_rest
+  unit/test_storage_sim.c unit/test_storage_suite.c)
+wp_storage_bug(2 test_storage_sim failed_sync_acknowledges_nothing
+  unit/test_storage_sim.c unit/test_storage_suite.c)
+wp_storage_bug(3 test_storage_sim flipped_bits_are_never_served
+  unit/test_storage_sim.c unit/test_storage_suite.c)
