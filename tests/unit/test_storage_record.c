@@ -92,14 +92,14 @@ static void an_entry_under_a_neighbours_key_is_noticed(void **state)
     struct wp_log_entry found = {0};
     struct wp_slice content;
     struct wp_slice whole = wp_slice(record, sizeof record);
-    assert_int_equal(wp_entry_open(wp_slice(key, sizeof key), whole, &found, &content), WP_OK);
+    assert_int_equal(wp_entry_record_open(wp_slice(key, sizeof key), whole, &found, &content), WP_OK);
     assert_int_equal(found.index, 7);
     assert_int_equal(found.term, 3);
     assert_int_equal(found.kind, 2);
     assert_true(wp_slice_equal(content, SLICE("hello")));
     wp_entry_key(key, 1, 8);
-    assert_int_equal(wp_entry_open(wp_slice(key, sizeof key), whole, &found, &content), WP_E_CORRUPT);
-    assert_int_equal(wp_entry_open(wp_slice(key, 5), whole, &found, &content), WP_E_CORRUPT);
+    assert_int_equal(wp_entry_record_open(wp_slice(key, sizeof key), whole, &found, &content), WP_E_CORRUPT);
+    assert_int_equal(wp_entry_record_open(wp_slice(key, 5), whole, &found, &content), WP_E_CORRUPT);
 }
 
 static void the_playground_fits_its_reserve(void **state)
