@@ -110,39 +110,30 @@ int ctl_user_add(const struct ctl_arguments *arguments)
     return status;
 }
 
-/* Appends one page to `rows`, as objects; ret_last names the last user of a full page, else it is empty. */
+/* Appends one page to `rows`; ret_last names its last user while more follow, else it is empty. */
 static int users_page(struct access *access, char ret_last[WP_NAME_SIZE_MAX + 1], json_t *rows)
 {
     char path[256];
-    json_t *answer, *entry;
-    size_t i;
+    json_t *answer;
     snprintf(path, sizeof path, "/v1/users?after=%s&limit=%u", ret_last, PAGE_COUNT);
     int status = call(access, "GET", path, NULL, &answer);
     if (status) {
         return status;
     }
-    const json_t *users = json_object_get(answer, "users");
-    ret_last[0] = '\0';
-    json_array_foreach(users, i, entry)
-    {
-        if (json_is_string(entry)) {
-            json_array_append_new(rows, json_pack("{s:O}", "user", entry));
-        } else {
-            json_array_append(rows, entry);
-        }
-    }
-    if (json_array_size(users) == PAGE_COUNT) {
-        const json_t *last = json_array_get(rows, json_array_size(rows) - 1);
-        const char *name = json_string_value(json_object_get(last, "user"));
-        snprintf(ret_last, WP_NAME_SIZE_MAX + 1, "%s", name ? name : "");
-    }
+    json_array_extend(rows, json_object_get(answer, "users"));
+    const json_t *last = json_array_get(rows, json_array_size(rows) - 1);
+    const char *name = json_string_value(json_object_get(last, "user"));
+    bool more = json_is_true(json_object_get(answer, "more")) && name;
+    snprintf(ret_last, WP_NAME_SIZE_MAX + 1, "%s", more ? name : "");
     json_decref(answer);
     return CTL_OK;
 }
 
 int ctl_user_list(const struct ctl_arguments *arguments)
 {
-    static const struct ctl_column columns[] = {{"user", "USER"}, {NULL, NULL}};
+    static const struct ctl_column columns[] = {{"user", "USER"}, {"devices", "DEVICES"},
+        {"queued", "WAITING (STAT/URGENT/ROUTINE)"}, {"bytes", "BYTES"}, {"shard", "SHARD"},
+        {"created_ms", "CREATED"}, {NULL, NULL}};
     struct access *access;
     int status = access_open(arguments, &access);
     if (status) {
@@ -294,7 +285,24 @@ int ctl_device_remove(const struct ctl_arguments *arguments)
 /* -- cluster
  * ----------------------------------------------------------------------------------------------------- */
 
-/* Scalars of `object` as "name  value" lines; an array of objects as a table of its own keys. */
+/* An array of objects as a table of the first one's own keys. */
+static void list_print(const char *heading, const json_t *list)
+{
+    struct ctl_column columns[12] = {{NULL, NULL}};
+    json_t *first = json_array_get(list, 0), *cell;
+    const char *name;
+    unsigned count = 0;
+    json_object_foreach(first, name, cell)
+    {
+        if (count + 1 < sizeof columns / sizeof columns[0]) {
+            columns[count++] = (struct ctl_column){name, name};
+        }
+    }
+    printf("\n%s\n", heading);
+    ctl_print_table(list, columns);
+}
+
+/* Whatever the router tells: plain values as lines, then each list. */
 static void object_print(json_t *object)
 {
     const char *key;
@@ -302,30 +310,15 @@ static void object_print(json_t *object)
     json_object_foreach(object, key, value)
     {
         char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        if (json_is_string(value)) {
-            printf("%-20s  %s\n", key, json_string_value(value));
-        } else if (!json_is_array(value)) {
-            printf("%-20s  %s\n", key, text ? text : "-");
+        if (!json_is_array(value)) {
+            printf("%-20s  %s\n", key, json_is_string(value) ? json_string_value(value) : text ? text : "-");
         }
         free(text);
     }
     json_object_foreach(object, key, value)
     {
-        struct ctl_column columns[12] = {{NULL, NULL}};
-        const json_t *first = json_array_get(value, 0);
-        const char *name;
-        json_t *cell;
-        unsigned count = 0;
-        json_object_foreach((json_t *)(uintptr_t)first, name, cell)
-        {
-            if (count + 1 < sizeof columns / sizeof columns[0]) {
-                columns[count++] = (struct ctl_column){name, name};
-                columns[count] = (struct ctl_column){NULL, NULL};
-            }
-        }
-        if (count) {
-            printf("\n%s\n", key);
-            ctl_print_table(value, columns);
+        if (json_array_size(value)) {
+            list_print(key, value);
         }
     }
 }

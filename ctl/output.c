@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "ctl/command.h"
@@ -16,9 +17,41 @@ void ctl_print_json(const json_t *value)
     putchar('\n');
 }
 
-/* Text of a scalar, in `room` when it is no string. */
-static const char *cell_text(const json_t *value, char *room, size_t room_size)
+/* Members of a small object, "0/1/27". */
+static const char *members_text(const json_t *object, char *room, size_t room_size)
 {
+    size_t used = 0;
+    const char *key;
+    json_t *member;
+    room[0] = '\0';
+    json_object_foreach((json_t *)(uintptr_t)object, key, member)
+    {
+        if (used < room_size) {
+            used += (size_t)snprintf(room + used, room_size - used, "%s%" JSON_INTEGER_FORMAT,
+                used ? "/" : "", json_integer_value(member));
+        }
+    }
+    return room;
+}
+
+static const char *time_text(json_int_t wall_ms, char *room, size_t room_size)
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm parts;
+    gmtime_r(&seconds, &parts);
+    strftime(room, room_size, "%Y-%m-%d %H:%M:%SZ", &parts);
+    return room;
+}
+
+/* Text of the value at `key`, in `room` when it is no string. A key in "_ms" of an integer is a time of day.
+ */
+static const char *cell_text(const json_t *row, const char *key, char *room, size_t room_size)
+{
+    const json_t *value = json_object_get(row, key);
+    size_t size = strlen(key);
+    if (json_is_integer(value) && size > 3 && strcmp(key + size - 3, "_ms") == 0) {
+        return time_text(json_integer_value(value), room, room_size);
+    }
     switch (value ? json_typeof(value) : JSON_NULL) {
     case JSON_STRING:
         return json_string_value(value);
@@ -28,6 +61,8 @@ static const char *cell_text(const json_t *value, char *room, size_t room_size)
     case JSON_REAL:
         snprintf(room, room_size, "%.3f", json_real_value(value));
         return room;
+    case JSON_OBJECT:
+        return members_text(value, room, room_size);
     case JSON_TRUE:
         return "yes";
     case JSON_FALSE:
@@ -41,8 +76,7 @@ static void row_print(const json_t *row, const struct ctl_column *columns, const
 {
     char room[64];
     for (unsigned c = 0; columns[c].key; c++) {
-        const char *text =
-            row ? cell_text(json_object_get(row, columns[c].key), room, sizeof room) : columns[c].heading;
+        const char *text = row ? cell_text(row, columns[c].key, room, sizeof room) : columns[c].heading;
         bool last = !columns[c + 1].key;
         printf("%-*s%s", last ? 0 : (int)widths[c], text, last ? "\n" : "  ");
     }
@@ -57,7 +91,7 @@ void ctl_print_table(const json_t *rows, const struct ctl_column *columns)
         widths[c] = strlen(columns[c].heading);
         json_array_foreach(rows, i, row)
         {
-            size_t width = strlen(cell_text(json_object_get(row, columns[c].key), room, sizeof room));
+            size_t width = strlen(cell_text(row, columns[c].key, room, sizeof room));
             widths[c] = width > widths[c] ? width : widths[c];
         }
     }
