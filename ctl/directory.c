@@ -230,8 +230,9 @@ int ctl_device_add(const struct ctl_arguments *arguments)
 
 int ctl_device_list(const struct ctl_arguments *arguments)
 {
-    static const struct ctl_column columns[] = {
-        {"device", "DEVICE"}, {"state", "STATE"}, {"created", "CREATED"}, {NULL, NULL}};
+    static const struct ctl_column columns[] = {{"device", "DEVICE"}, {"attached", "CONNECTED"},
+        {"subscribed", "SUBSCRIBED"}, {"pending", "WAITING (STAT/URGENT/ROUTINE)"},
+        {"set_aside", "SET ASIDE"}, {"created_ms", "CREATED"}, {NULL, NULL}};
     char path[128];
     struct access *access;
     json_t *answer = NULL;
