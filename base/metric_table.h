@@ -25,6 +25,10 @@
     X(DISK_FULL, gauge, "router", "wardpost_router_disk_reserve_reached", "1 while submits are refused for disk space") \
     X(CORRUPT, counter, "router", "wardpost_router_corrupt_records_total", "records that failed their checksum") \
     X(SEEN_WINDOW, gauge, "router", "wardpost_router_seen_window_min_seconds", "shortest duplicate window of all shards") \
+    X(KICKS, counter, "router", "wardpost_router_kicks_total", "sessions ended by the router (takeover, timeout, removed)") \
+    X(ACKS_IGNORED, counter, "router", "wardpost_router_acks_ignored_total",                                   \
+        "acknowledgements of sessions or positions that were not open")                                      \
+    X(CATCH_UP_READS, counter, "router", "wardpost_router_catch_up_reads_total", "reads of queued messages from the store") \
     X(FABRIC_REFUSED, counter, "all", "wardpost_fabric_refused_total", "fabric peers or frames refused")     \
     X(FABRIC_MESSAGES, counter, "all", "wardpost_fabric_messages_total", "ZeroMQ messages sent")             \
     X(FABRIC_FRAMES, counter, "all", "wardpost_fabric_frames_total", "fabric frames sent")                   \

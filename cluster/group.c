@@ -256,7 +256,7 @@ static int message_read(
         return WP_E_NOMEM;
     }
     int error = wp_log_read(group->store, group->config.shard, first, stored, entries, &count);
-    if (error) {
+    if (error && error != WP_E_NOT_FOUND) {
         free(entries);
         return error;
     }
@@ -324,10 +324,10 @@ int wp_group_start(struct wp_group *group, uint64_t now_ms)
     enter(group);
     int error = WP_OK;
     if (group->found.log_lost) {
-        struct wp_log_write write = {.shard = group->config.shard, .truncate_from = 1};
+        struct wp_log_write write = {.shard = group->config.shard, .drop_below = group->found.log_first};
         error = wp_log_submit(group->store, &write);
     }
-    wp_log_extent_init(&group->extent, group->found.log_first);
+    wp_log_extent_init(&group->extent, group->found.log_first, group->config.log_keep_bytes);
     for (uint32_t i = 0; i < group->found.entry_count; i++) {
         const struct wp_log_entry *entry = &group->found.entries[i];
         wp_log_extent_add(&group->extent, entry->index, entry->data ? entry->data->size : 0);
@@ -348,12 +348,13 @@ static uint64_t compact_first(const struct wp_group *group, uint64_t durable)
 {
     uint64_t keep = group->config.log_keep_entries;
     uint64_t first = durable > keep ? durable - keep + 1 : 1;
-    uint64_t by_bytes = wp_log_extent_first(&group->extent, group->config.log_keep_bytes);
+    uint64_t by_bytes = wp_log_extent_first(&group->extent);
     if (by_bytes > first) {
         first = by_bytes;
     }
-    if (first > durable + 1) {
-        first = durable + 1;
+    if (first > durable) {
+        first =
+            durable; /* the entry of the applied index stays: a start compares its term with the state's */
     }
     if (is_leader(group)) {
         uint64_t match = wp_replica_match_index(group->replica);

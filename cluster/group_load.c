@@ -92,7 +92,7 @@ static int log_check(
         if (!config->accept_loss) {
             return WP_E_FORGOTTEN;
         }
-        found->log_lost = last > 0;
+        found->log_lost = true;
         found->log_first = applied + 1;
         if (start->hard.term < start->snapshot_term) {
             start->hard = (struct wp_log_hard_state){.term = start->snapshot_term};
@@ -115,6 +115,18 @@ static int log_check(
     return WP_OK;
 }
 
+/* Peers may need entries below the applied index: the engine must know their terms. A sole member has no
+ * peers. */
+static int load_for_peers(struct wp_store *store, const struct wp_group_config *config,
+    struct wp_group_found *found, uint64_t first)
+{
+    struct wp_replica_start start = found->start;
+    uint64_t last;
+    wp_group_found_free(found);
+    found->start = start;
+    return wp_log_load(store, config->shard, first - 1, &found->start.hard, found_add, found, &first, &last);
+}
+
 static int load(struct wp_store *store, const struct wp_group_config *config, struct wp_group_found *found)
 {
     struct wp_replica_start *start = &found->start;
@@ -125,14 +137,18 @@ static int load(struct wp_store *store, const struct wp_group_config *config, st
             return error;
         }
     }
-    /* Peers may need entries below the applied index: the engine must know their terms. A sole member has no
-     * peers. */
-    uint64_t after = start->membership.count > 1 ? 0 : start->snapshot_index;
     uint64_t first = 0;
     uint64_t last = 0;
-    int error = wp_log_load(store, config->shard, after, &start->hard, found_add, found, &first, &last);
+    int error = wp_log_load(
+        store, config->shard, start->snapshot_index, &start->hard, found_add, found, &first, &last);
     if (error) {
         return error;
+    }
+    if (start->membership.count > 1 && last > 0 && first <= start->snapshot_index) {
+        error = load_for_peers(store, config, found, first);
+        if (error) {
+            return error;
+        }
     }
     found->log_first = last > 0 ? first : start->snapshot_index + 1;
     error = log_check(store, config, last, found);

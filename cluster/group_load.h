@@ -10,7 +10,7 @@ struct wp_group_found {
     uint32_t entry_count;
     uint32_t entry_capacity;
     uint64_t log_first; /* first index retained in the log; last + 1 when it is empty */
-    bool log_lost; /* the log ends below the applied index and the loss is accepted: it must be cleared */
+    bool log_lost; /* the log ends below the applied index and the loss is accepted: it must go on above it */
 };
 
 /* WP_E_CORRUPT, WP_E_FORGOTTEN, WP_E_NOMEM, WP_E_IO. On error nothing is held. */

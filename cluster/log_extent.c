@@ -2,11 +2,12 @@
  * which costs nothing but a snapshot for a peer that is far behind. */
 #include "cluster/log_extent.h"
 
-#define EXTENT_MARK_BYTES (UINT64_C(1) << 20)
+/* So many marks within the bytes to keep; the ring holds twice as many. */
+#define EXTENT_MARKS_KEPT (WP_LOG_EXTENT_MARKS / 2)
 
-void wp_log_extent_init(struct wp_log_extent *extent, uint64_t first_index)
+void wp_log_extent_init(struct wp_log_extent *extent, uint64_t first_index, uint64_t keep_bytes)
 {
-    *extent = (struct wp_log_extent){.count = 1};
+    *extent = (struct wp_log_extent){.count = 1, .keep_bytes = keep_bytes};
     extent->marks[0].index = first_index;
 }
 
@@ -21,7 +22,7 @@ void wp_log_extent_add(struct wp_log_extent *extent, uint64_t index, uint64_t si
         extent->count--;
     }
     uint32_t last = mark_position(extent, extent->count - 1);
-    if (extent->bytes - extent->marks[last].bytes_before >= EXTENT_MARK_BYTES) {
+    if (extent->bytes - extent->marks[last].bytes_before >= extent->keep_bytes / EXTENT_MARKS_KEPT) {
         if (extent->count == WP_LOG_EXTENT_MARKS) {
             extent->front = mark_position(extent, 1);
             extent->count--;
@@ -33,13 +34,13 @@ void wp_log_extent_add(struct wp_log_extent *extent, uint64_t index, uint64_t si
     extent->bytes += size;
 }
 
-uint64_t wp_log_extent_first(const struct wp_log_extent *extent, uint64_t keep_bytes)
+uint64_t wp_log_extent_first(const struct wp_log_extent *extent)
 {
-    if (extent->bytes <= keep_bytes) {
+    if (extent->bytes <= extent->keep_bytes) {
         return 1;
     }
     /* The earliest mark whose tail fits; the newest one when none does. */
-    uint64_t skip = extent->bytes - keep_bytes;
+    uint64_t skip = extent->bytes - extent->keep_bytes;
     for (uint32_t i = 0; i < extent->count; i++) {
         uint32_t mark = mark_position(extent, i);
         if (extent->marks[mark].bytes_before >= skip) {

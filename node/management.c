@@ -141,7 +141,7 @@ static enum MHD_Result command_answer(struct wp_management *management, struct M
     if (!config->handle) {
         return answer_error(connection, MHD_HTTP_NOT_FOUND, WP_E_NOT_FOUND, "this process takes no commands");
     }
-    struct wp_management_request command = {method, path, {request->body.data, request->body.size}};
+    struct wp_management_request command = {method, path, {request->body.data, request->body.size}, connection};
     struct wp_buffer out = WP_BUFFER_INIT;
     int status = config->handle(config->context, &command, &out);
     enum MHD_Result result = answer(connection, (unsigned)status, TYPE_JSON, NULL, out.data, out.size);
@@ -196,6 +196,11 @@ static enum MHD_Result request_run(struct wp_management *management, struct MHD_
     }
     return command ? command_answer(management, connection, path, method, request)
                    : page_answer(management, connection, path, method);
+}
+
+const char *wp_management_argument(const struct wp_management_request *request, const char *name)
+{
+    return MHD_lookup_connection_value(request->arguments, MHD_GET_ARGUMENT_KIND, name);
 }
 
 static enum MHD_Result tcp_run(void *context, struct MHD_Connection *connection, const char *path,

@@ -16,7 +16,11 @@ struct wp_management_request {
     const char *method;   /* "GET", "POST", "DELETE" */
     const char *path;     /* "/v1/users" */
     struct wp_slice body; /* at most 8 MiB */
+    void *arguments;      /* for wp_management_argument */
 };
+
+/* Value of a query argument ("?after=NAME"), percent-decoded; NULL without it. Lives as long as the request. */
+const char *wp_management_argument(const struct wp_management_request *request, const char *name);
 
 struct wp_management_config {
     const char *program;     /* "router" or "gateway": which metrics to render */

@@ -32,6 +32,7 @@ struct zap_row {
     char key_text[WP_KEY_TEXT_SIZE];
     char node[WP_NAME_SIZE_MAX + 1];
     Wp__Role role;
+    char user_id[WP_NAME_SIZE_MAX + WP_KEY_TEXT_SIZE + 16]; /* "gateway:NODE:KEY" */
 };
 
 struct wp_zap {
@@ -129,7 +130,7 @@ static void request_answer(struct wp_zap *zap, const struct zap_request *request
         for (size_t i = 0; i < zap->row_count; i++) {
             const struct zap_row *row = &zap->rows[i];
             if (memcmp(row->key, request->credential, KEY_SIZE) == 0) {
-                snprintf(user_id, sizeof user_id, "%s:%s:%s", role_name(row->role), row->node, row->key_text);
+                snprintf(user_id, sizeof user_id, "%s", row->user_id);
                 break;
             }
         }
@@ -271,6 +272,7 @@ int wp_zap_allow(struct wp_zap *zap, const char *public_key, const char *node, W
     }
     memcpy(row.key_text, public_key, sizeof row.key_text);
     memcpy(row.node, node, strlen(node) + 1);
+    snprintf(row.user_id, sizeof row.user_id, "%s:%s:%s", role_name(role), row.node, row.key_text);
     pthread_mutex_lock(&zap->lock);
     int error = row_add(zap, &row);
     pthread_mutex_unlock(&zap->lock);
@@ -291,20 +293,15 @@ void wp_zap_revoke(struct wp_zap *zap, const char *public_key)
 int wp_zap_check(struct wp_zap *zap, const char *user_id, Wp__Role *ret_role, char node[65])
 {
     _Static_assert(WP_NAME_SIZE_MAX == 64, "the node parameter is sized for names");
-    const char *name = strchr(user_id, ':');
-    const char *key = name ? strchr(name + 1, ':') : NULL; /* names hold no colon, keys may */
-    if (!key) {
-        return WP_E_DENIED;
-    }
     int error = WP_E_DENIED;
     pthread_mutex_lock(&zap->lock);
-    const struct zap_row *row = row_find(zap, key + 1);
-    if (row && strncmp(row->node, name + 1, (size_t)(key - name - 1)) == 0 &&
-        row->node[key - name - 1] == '\0' &&
-        strncmp(user_id, role_name(row->role), (size_t)(name - user_id)) == 0) {
-        *ret_role = row->role;
-        memcpy(node, row->node, sizeof row->node);
-        error = WP_OK;
+    for (size_t i = 0; i < zap->row_count && error; i++) {
+        const struct zap_row *row = &zap->rows[i];
+        if (strcmp(row->user_id, user_id) == 0) {
+            *ret_role = row->role;
+            memcpy(node, row->node, sizeof row->node);
+            error = WP_OK;
+        }
     }
     pthread_mutex_unlock(&zap->lock);
     return error;

@@ -89,12 +89,3 @@ uint8_t *wp_wire_put_bytes_head(uint8_t *p, uint32_t field, uint64_t size)
     p = wp_wire_put_varint(p, (uint64_t)field << 3 | WP_WIRE_BYTES);
     return wp_wire_put_varint(p, size);
 }
-
-uint32_t wp_wire_varint_size(uint64_t value)
-{
-    uint32_t size = 1;
-    for (; value >= 0x80; value >>= 7) {
-        size++;
-    }
-    return size;
-}

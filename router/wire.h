@@ -31,6 +31,5 @@ uint8_t *wp_wire_put_varint(uint8_t *p, uint64_t value);
 uint8_t *wp_wire_put_u64(uint8_t *p, uint32_t field, uint64_t value);
 /* Tag and size of a BYTES field; the caller puts `size` bytes after it. */
 uint8_t *wp_wire_put_bytes_head(uint8_t *p, uint32_t field, uint64_t size);
-uint32_t wp_wire_varint_size(uint64_t value);
 
 #endif

@@ -1,4 +1,7 @@
 wp_unit_test(test_node_fabric SOURCES unit/test_node_fabric.c unit/node_fixture.c LINK wp_node dep_zmq)
+wp_unit_test(test_node_peer SOURCES unit/test_node_peer.c unit/node_fixture.c LINK wp_node dep_zmq)
+wp_unit_test(test_node_kill SOURCES unit/test_node_kill.c unit/node_fixture.c LINK wp_node dep_zmq)
+wp_unit_test(test_node_keys SOURCES unit/test_node_keys.c LINK wp_node dep_zmq)
 
 # The generated pages say what the tables say: run the program named here into the file when this fails.
 foreach(page config-doc:configuration.md metrics-doc:metrics.md)

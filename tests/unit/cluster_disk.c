@@ -238,6 +238,9 @@ int wp_log_load(struct wp_store *store, uint32_t shard, uint64_t after, struct w
     uint64_t *ret_last)
 {
     (void)shard;
+    if (store->count > 0 && store->first > after + 1) {
+        return WP_E_CORRUPT;
+    }
     for (uint64_t i = 0; i < store->count; i++) {
         if (store->first + i > after) {
             int error = each(context, &store->entries[i]);
@@ -261,6 +264,9 @@ int wp_log_read(struct wp_store *store, uint32_t shard, uint64_t first, uint32_t
         ret_entries[found] = *disk_log_entry(store, first + found);
         wp_bytes_retain(ret_entries[found].data);
         found++;
+    }
+    if (found == 0) {
+        return WP_E_NOT_FOUND;
     }
     *ret_count = found;
     return WP_OK;

@@ -383,7 +383,7 @@ static void node_start(struct sim_node *node)
     struct wp_group_config config = {
         .replica_id = node->number + 1,
         .seed = (uint32_t)wp_prng_next(&sim->prng),
-        .log_keep_entries = sim->options.node_count == 1 ? 5 : SIM_INDEXES,
+        .log_keep_entries = sim->options.compaction ? 40 : SIM_INDEXES,
         .election_ms = SIM_ELECTION_MS,
         .heartbeat_ms = SIM_HEARTBEAT_MS,
     };
@@ -573,10 +573,13 @@ static void faults(struct sim *sim)
         if (electing && chance(sim, sim->crash_electing)) {
             node_crash(node, 3);
         } else if (chance(sim, 2)) {
-            node_crash(node, chance(sim, 300) ? 400 : 20);
+            node_crash(node, !sim->options.compaction && chance(sim, 300) ? 400 : 20);
         } else if (electing && chance(sim, 200)) {
             node->seen_term = wp_group_term(node->group);
         }
+    }
+    if (sim->options.compaction) {
+        return;
     }
     if (chance(sim, 6)) {
         repartition(sim);
@@ -693,6 +696,7 @@ void sim_run(const struct sim_options *options, struct sim_result *ret_result)
     }
     free(sim->messages);
     for (uint32_t i = 0; i < options->node_count; i++) {
+        ret_result->compacted += disk_log_first(sim->nodes[i].disk) > 1;
         wp_group_destroy(&sim->nodes[i].group);
         wp_state_batch_destroy(&sim->nodes[i].batch);
         disk_destroy(sim->nodes[i].disk);

@@ -17,6 +17,8 @@ struct sim_options {
     uint64_t seed;
     uint32_t node_count; /* 1, 3 or 5 */
     bool membership;     /* changes of membership, starting with three of five */
+    bool compaction;     /* logs are cut close behind; only crashes and short restarts, so that nobody falls
+                            behind them */
     uint32_t duration_ms;
 };
 
@@ -27,7 +29,8 @@ struct sim_result {
     uint64_t commands; /* acknowledged */
     uint64_t terms;
     uint64_t crashes;
-    uint64_t changes; /* membership changes committed */
+    uint64_t changes;   /* membership changes committed */
+    uint64_t compacted; /* nodes whose log no longer begins at 1 */
 };
 
 void sim_run(const struct sim_options *options, struct sim_result *ret_result);

@@ -156,7 +156,9 @@ static void submit_append(struct fixture *f, const struct sender *sender, uint64
     struct wp_slice envelope)
 {
     uint8_t *copy = malloc(envelope.size + 1);
-    memcpy(copy, envelope.data, envelope.size);
+    if (envelope.size > 0) {
+        memcpy(copy, envelope.data, envelope.size);
+    }
     Wp__CommandSubmit command = WP__COMMAND_SUBMIT__INIT;
     command.user = text(sender->user);
     command.device = text(sender->device);
@@ -203,7 +205,9 @@ void fixture_acknowledge(struct fixture *f, uint64_t mailbox, uint32_t device, W
 {
     uint64_t copy[64];
     assert_true(count <= 64);
-    memcpy(copy, positions, count * sizeof *copy);
+    if (count > 0) {
+        memcpy(copy, positions, count * sizeof *copy);
+    }
     Wp__Positions list = WP__POSITIONS__INIT;
     list.lane = lane;
     list.n_sequence = count;

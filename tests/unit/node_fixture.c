@@ -220,3 +220,111 @@ void fixture_step(struct fixture *fixture)
         fail_msg("the condition did not come true within %d ms", PATIENCE_MS);
     }
 }
+
+#define RAW_INCARNATION 5
+
+struct raw_peer *raw_peer_create(struct fixture *fixture)
+{
+    struct raw_peer *peer = calloc(1, sizeof *peer);
+    assert_non_null(peer);
+    peer->fixture = fixture;
+    peer->nonce = 77;
+    assert_int_equal(zmq_curve_keypair(peer->keys.public_text, peer->keys.secret_text), 0);
+    assert_int_equal(
+        wp_zap_allow(fixture->zap, peer->keys.public_text, "gateway-9", WP__ROLE__ROLE_GATEWAY), WP_OK);
+    peer->socket = zmq_socket(fixture->zmq, ZMQ_DEALER);
+    int linger = 0;
+    zmq_setsockopt(peer->socket, ZMQ_LINGER, &linger, sizeof linger);
+    zmq_setsockopt(peer->socket, ZMQ_CURVE_SECRETKEY, peer->keys.secret_text, WP_KEY_TEXT_SIZE);
+    zmq_setsockopt(peer->socket, ZMQ_CURVE_PUBLICKEY, peer->keys.public_text, WP_KEY_TEXT_SIZE);
+    zmq_setsockopt(peer->socket, ZMQ_CURVE_SERVERKEY, fixture->router->keys.public_text, WP_KEY_TEXT_SIZE);
+    assert_int_equal(zmq_connect(peer->socket, fixture->endpoint), 0);
+    return peer;
+}
+
+void raw_peer_destroy(struct raw_peer **peer)
+{
+    zmq_close((*peer)->socket);
+    wp_buffer_free(&(*peer)->batch);
+    free(*peer);
+    *peer = NULL;
+}
+
+void raw_begin_as(struct raw_peer *peer, uint64_t cluster_id, uint64_t source, uint64_t destination)
+{
+    peer->batch.size = 0;
+    struct wp_fabric_head head = {cluster_id, source, destination};
+    assert_int_equal(wp_fabric_head_encode(&head, &peer->batch), WP_OK);
+}
+
+void raw_begin(struct raw_peer *peer)
+{
+    raw_begin_as(peer, FIXTURE_CLUSTER, RAW_INCARNATION, 1);
+}
+
+void raw_record(struct raw_peer *peer, unsigned type, const ProtobufCMessage *message)
+{
+    assert_int_equal(wp_schema_append(&peer->batch, (uint8_t)type, message), WP_OK);
+}
+
+void raw_hello(struct raw_peer *peer, const char *node, Wp__Role role)
+{
+    char name[80];
+    snprintf(name, sizeof name, "%s", node);
+    Wp__Hello hello = WP__HELLO__INIT;
+    hello.protocol = 1;
+    hello.cluster_id = FIXTURE_CLUSTER;
+    hello.node = name;
+    hello.role = role;
+    hello.incarnation = RAW_INCARNATION;
+    hello.nonce = peer->nonce;
+    hello.window_bytes = 1 << 20;
+    raw_record(peer, WP_FRAME_HELLO, &hello.base);
+}
+
+void raw_chunk(
+    struct raw_peer *peer, uint64_t id, unsigned type, uint64_t total, uint64_t offset, size_t size)
+{
+    static uint8_t data[WP_CHUNK_SIZE_MAX];
+    assert_true(size <= sizeof data);
+    Wp__Chunk chunk = WP__CHUNK__INIT;
+    chunk.id = id;
+    chunk.type = type;
+    chunk.total_bytes = total;
+    chunk.offset = offset;
+    chunk.data.data = data;
+    chunk.data.len = size;
+    raw_record(peer, WP_FRAME_CHUNK, &chunk.base);
+}
+
+void raw_send(struct raw_peer *peer)
+{
+    assert_int_equal(zmq_send(peer->socket, peer->batch.data, peer->batch.size, 0), peer->batch.size);
+}
+
+void raw_greet(struct raw_peer *peer)
+{
+    raw_begin(peer);
+    raw_hello(peer, "gateway-9", WP__ROLE__ROLE_GATEWAY);
+    raw_send(peer);
+    FIXTURE_UNTIL(peer->fixture, raw_poll(peer) > 0 && peer->fixture->router->link);
+}
+
+unsigned raw_poll(struct raw_peer *peer)
+{
+    static uint8_t data[WP_BATCH_SIZE_MAX];
+    int size;
+    while ((size = zmq_recv(peer->socket, data, sizeof data, ZMQ_DONTWAIT)) >= 0) {
+        struct wp_fabric_head head;
+        struct wp_record_reader reader;
+        uint8_t type;
+        struct wp_slice payload;
+        assert_int_equal(wp_fabric_batch_open(wp_slice(data, (size_t)size), &head, &reader), WP_OK);
+        while (wp_record_next(&reader, &type, &payload) == 1) {
+            peer->received_count += type == WP_FRAME_HELLO;
+            peer->credit_came = peer->credit_came || type == WP_FRAME_CREDIT;
+            peer->frame_came = peer->frame_came || (type != WP_FRAME_HELLO && type != WP_FRAME_CREDIT);
+        }
+    }
+    return peer->received_count;
+}

@@ -75,6 +75,33 @@ void fixture_router_start(struct fixture *fixture, uint64_t incarnation, uint64_
 int fixture_submit(struct fixture_end *gateway, enum wp_link_lane lane, uint64_t ticket, size_t size);
 int fixture_deliver(struct fixture_end *router, enum wp_link_lane lane, uint64_t sequence, size_t size);
 
+/* A peer without a fabric, that says what it likes: a DEALER with an allowed key of "gateway-9" (role
+ * gateway). */
+struct raw_peer {
+    struct fixture *fixture;
+    struct wp_keypair keys;
+    void *socket;
+    struct wp_buffer batch; /* being made */
+    uint64_t nonce;
+    unsigned received_count; /* hellos that came */
+    bool credit_came, frame_came;
+};
+struct raw_peer *raw_peer_create(struct fixture *fixture);
+void raw_peer_destroy(struct raw_peer **peer);
+/* Begins a batch; appends records; sends it. Incarnations as a good peer of incarnation 5 would have them
+ * unless set. */
+void raw_begin(struct raw_peer *peer);
+void raw_begin_as(struct raw_peer *peer, uint64_t cluster_id, uint64_t source, uint64_t destination);
+void raw_hello(struct raw_peer *peer, const char *node, Wp__Role role);
+void raw_record(struct raw_peer *peer, unsigned type, const ProtobufCMessage *message);
+void raw_chunk(
+    struct raw_peer *peer, uint64_t id, unsigned type, uint64_t total, uint64_t offset, size_t size);
+void raw_send(struct raw_peer *peer);
+/* Says hello as a good peer and waits until the router's link is up. */
+void raw_greet(struct raw_peer *peer);
+/* Reads what came; use in the condition of FIXTURE_UNTIL. Returns received_count. */
+unsigned raw_poll(struct raw_peer *peer);
+
 /* Starts the ten seconds; one iteration of the loop, failing the test when they are over. */
 void fixture_begin(struct fixture *fixture);
 void fixture_step(struct fixture *fixture);

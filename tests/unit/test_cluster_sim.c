@@ -7,33 +7,36 @@
 
 #include "tests/unit/cluster_sim.h"
 
-#define SEEDS_PER_SHAPE 120u
+#define SEEDS_PER_SHAPE 300u
 #define SEEDS_FOR_A_BUG 500u
 
 static const struct sim_shape {
     const char *name;
     uint32_t node_count;
     bool membership;
+    bool compaction;
     uint32_t duration_ms;
 } shapes[] = {
-    {"one voter", 1, false, 1500},
-    {"three voters", 3, false, 2000},
-    {"five voters", 5, false, 2000},
-    {"changing members", 5, true, 2000},
+    {"one", 1, false, true, 1500},
+    {"three", 3, false, false, 2000},
+    {"five", 5, false, false, 2000},
+    {"members", 5, true, false, 2000},
+    {"compacting", 3, false, true, 2000},
 };
 #define SHAPE_COUNT (sizeof shapes / sizeof shapes[0])
 
 static void run_shape(const struct sim_shape *shape, uint64_t seed, struct sim_result *ret_result)
 {
-    struct sim_options options = {seed, shape->node_count, shape->membership, shape->duration_ms};
+    struct sim_options options = {
+        seed, shape->node_count, shape->membership, shape->compaction, shape->duration_ms};
     sim_run(&options, ret_result);
 }
 
 static void print_breach(const struct sim_shape *shape, uint64_t seed, const struct sim_result *result)
 {
-    printf("seed %llu, %s: at %llu ms: %s\n  again: test_cluster_sim %llu %u%s\n", (unsigned long long)seed,
+    printf("seed %llu, %s: at %llu ms: %s\n  again: test_cluster_sim %llu %s\n", (unsigned long long)seed,
         shape->name, (unsigned long long)result->at_ms, result->breach, (unsigned long long)seed,
-        shape->node_count, shape->membership ? " membership" : "");
+        shape->name);
 }
 
 static int expect_breach(void)
@@ -52,10 +55,10 @@ static int expect_breach(void)
     return 1;
 }
 
-static int replay(uint64_t seed, uint32_t node_count, bool membership)
+static int replay(uint64_t seed, const char *name)
 {
     for (size_t i = 0; i < SHAPE_COUNT; i++) {
-        if (shapes[i].node_count == node_count && shapes[i].membership == membership) {
+        if (strcmp(shapes[i].name, name) == 0) {
             struct sim_result result;
             run_shape(&shapes[i], seed, &result);
             if (result.breach[0]) {
@@ -66,18 +69,18 @@ static int replay(uint64_t seed, uint32_t node_count, bool membership)
             return 0;
         }
     }
-    fprintf(stderr, "no such shape: nodes 1, 3 or 5; membership with 5\n");
+    fprintf(stderr, "no such shape \"%s\": one, three, five, members, compacting\n", name);
     return 2;
 }
 
 /* Every seed holds, one in a hundred is run twice and must leave the same trace, and the runs did exercise
  * what they are for: elections, crashes, commands, membership changes. */
-static int run_all(void)
+static int run_all(uint64_t seeds)
 {
     int failed = 0;
     for (size_t i = 0; i < SHAPE_COUNT; i++) {
         struct sim_result total = {0};
-        for (uint64_t seed = 1; seed <= SEEDS_PER_SHAPE; seed++) {
+        for (uint64_t seed = 1; seed <= seeds; seed++) {
             struct sim_result result;
             run_shape(&shapes[i], seed, &result);
             if (result.breach[0]) {
@@ -96,14 +99,15 @@ static int run_all(void)
             total.terms += result.terms;
             total.crashes += result.crashes;
             total.changes += result.changes;
+            total.compacted += result.compacted;
         }
-        printf("%-16s %u seeds: %llu commands, %llu terms led, %llu crashes, %llu memberships\n",
-            shapes[i].name, SEEDS_PER_SHAPE, (unsigned long long)total.commands,
+        printf("%-12s %llu seeds: %llu commands, %llu terms led, %llu crashes, %llu memberships\n",
+            shapes[i].name, (unsigned long long)seeds, (unsigned long long)total.commands,
             (unsigned long long)total.terms, (unsigned long long)total.crashes,
             (unsigned long long)total.changes);
-        bool idle = total.commands < SEEDS_PER_SHAPE * 10 || total.terms < SEEDS_PER_SHAPE * 2 ||
-                    total.crashes < SEEDS_PER_SHAPE * 2 ||
-                    (shapes[i].membership && total.changes < SEEDS_PER_SHAPE * 3);
+        bool idle = total.commands < seeds * 10 || total.terms < seeds * 2 || total.crashes < seeds * 2 ||
+                    (shapes[i].membership && total.changes < seeds * 3) ||
+                    (shapes[i].compaction && total.compacted < seeds / 2);
         if (idle) {
             printf("%s: too little happened\n", shapes[i].name);
             failed++;
@@ -117,8 +121,8 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--expect-breach") == 0) {
         return expect_breach();
     }
-    if (argc >= 3) {
-        return replay(strtoull(argv[1], NULL, 10), (uint32_t)strtoul(argv[2], NULL, 10), argc > 3);
+    if (argc == 3) {
+        return replay(strtoull(argv[1], NULL, 10), argv[2]);
     }
-    return run_all();
+    return run_all(argc == 2 ? strtoull(argv[1], NULL, 10) : SEEDS_PER_SHAPE);
 }

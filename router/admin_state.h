@@ -1,0 +1,64 @@
+/* The inside of the operator's requests, shared by router/admin*.c only. */
+#ifndef WP_ROUTER_ADMIN_STATE_H
+#define WP_ROUTER_ADMIN_STATE_H
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdarg.h>
+
+#include "proto/address.h"
+#include "router/admin.h"
+
+struct wp_admin {
+    struct wp_admin_config config;
+    uint64_t started_ms; /* CLOCK_BOOTTIME */
+};
+
+/* Work handed to some reactors. Held by the HTTP thread and by each of its jobs; the last one frees it. */
+struct admin_task {
+    pthread_mutex_t guard;
+    pthread_cond_t finished;
+    uint32_t references;
+    uint32_t pending; /* jobs that are not finished */
+    struct wp_admin *admin;
+    /* On the reactor's thread; calls admin_job_finish once, now or later. */
+    void (*run)(struct admin_task *task, struct wp_reactor *reactor, uint32_t reactor_index);
+    void (*free_data)(struct admin_task *task);
+    void *data;
+};
+
+struct admin_task *admin_task_create(struct wp_admin *admin,
+    void (*run)(struct admin_task *task, struct wp_reactor *reactor, uint32_t reactor_index),
+    void (*free_data)(struct admin_task *task), void *data);
+/* Hands the task to every reactor whose bit is set and waits for all of them. WP_OK: what they wrote may be
+ * read. WP_E_TIMEOUT, WP_E_UNAVAILABLE: it may not, they may still write. */
+int admin_task_perform(struct admin_task *task, uint64_t reactor_bits);
+void admin_task_release(struct admin_task *task);
+void admin_job_finish(struct admin_task *task);
+
+static inline uint32_t admin_reactor_of(const struct wp_admin *admin, uint32_t shard)
+{
+    return (shard - 1) % admin->config.reactor_count;
+}
+
+/* The answer to a request: an HTTP status and a body that is taken over. */
+struct admin_answer {
+    int status;
+    json_t *body;
+};
+struct admin_answer admin_ok(int status, json_t *body);
+/* {"error", "message"} with the status that belongs to the error. */
+struct admin_answer admin_refusal(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* admin_read.c */
+struct admin_answer admin_status(struct wp_admin *admin);
+struct admin_answer admin_users(struct wp_admin *admin, const char *after, uint32_t limit);
+struct admin_answer admin_devices(struct wp_admin *admin, const char *user);
+
+/* admin_write.c */
+struct admin_answer admin_user_add(struct wp_admin *admin, const char *user);
+struct admin_answer admin_device_add(struct wp_admin *admin, const char *user, const char *device);
+struct admin_answer admin_device_remove(struct wp_admin *admin, const char *user, const char *device);
+struct admin_answer admin_provision(struct wp_admin *admin, const json_t *users);
+
+#endif

@@ -1,0 +1,462 @@
+/* wardpost-router: puts the parts together, waits for a signal, takes them apart again.
+ *
+ * The order of the start is the order of trust: configuration, keys, storage (checked), identity of the data
+ * directory, shards (loaded and checked), and only then sockets. The order of the stop is its reverse. */
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/metric.h"
+#include "node/config.h"
+#include "node/program.h"
+#include "proto/address.h"
+#include "router/admin.h"
+#include "router/identity.h"
+
+/* Beside those of node/program.h; the values of sysexits.h. */
+#define EXIT_DATA 65   /* stored data is damaged or forgotten */
+#define EXIT_CREATE 73 /* the data directory cannot be made */
+#define EXIT_BUSY 75   /* another process has the data directory */
+
+#define REACTORS_MAX 64u
+#define LOG_DRAIN_MS 5000u
+#define INACTIVE_MS (UINT64_C(7) * 24 * 3600 * 1000)
+
+struct program {
+    uint32_t accept_loss_shard;
+    struct wp_router_config *config;
+    struct wp_identity identity;
+    struct wp_keypair keys;
+    struct wp_store *store;
+    void *zmq_context;
+    struct wp_zap *zap;
+    char listen[REACTORS_MAX][128];
+    struct wp_reactor *reactors[REACTORS_MAX];
+    uint32_t reactor_count;
+    const char *gateways[1024];
+    uint32_t gateway_count;
+    struct wp_admin *admin;
+    struct wp_management *management;
+    uv_loop_t loop;
+    struct wp_signals *signals;
+    bool stopping;
+};
+
+static int exit_code_of(int error)
+{
+    static const struct {
+        int error;
+        int code;
+    } rows[] = {{WP_E_CORRUPT, EXIT_DATA}, {WP_E_FORGOTTEN, EXIT_DATA}, {WP_E_VERSION, EXIT_DATA},
+        {WP_E_IO, WP_EXIT_IO}, {WP_E_NO_SPACE, WP_EXIT_IO}, {WP_E_BUSY, EXIT_BUSY},
+        {WP_E_CONFIG, WP_EXIT_CONFIG}, {WP_E_DENIED, EXIT_CREATE}, {WP_E_NOT_FOUND, EXIT_CREATE}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        if (rows[i].error == error) {
+            return rows[i].code;
+        }
+    }
+    return WP_EXIT_INTERNAL;
+}
+
+/* Something that the process cannot go on from. Nothing may be answered any more, so nothing is taken apart:
+ * what is synced is safe, and the rest was not promised. */
+static void give_up(int code, const char *event, const char *text)
+{
+    char quoted[600];
+    wp_log(WP_LOG_ERROR, event, "exit=%d text=%s", code, wp_log_quote(text, quoted, sizeof(quoted)));
+    _exit(code);
+}
+
+static void on_store_failure(void *context, int error, const char *text)
+{
+    (void)context;
+    (void)error;
+    give_up(WP_EXIT_IO, "storage_failed", text);
+}
+
+static void on_reactor_fatal(void *context, int error, const char *text)
+{
+    (void)context;
+    give_up(exit_code_of(error), "router_failed", text);
+}
+
+/* --- start -------------------------------------------------------------------------------------------------
+ */
+
+static struct wp_store_config store_config(const struct program *program)
+{
+    const struct wp_router_config *config = program->config;
+    return (struct wp_store_config){
+        .path = config->data,
+        .disk_reserve_bytes = config->storage.disk_reserve_bytes,
+        .log_wal_bytes_max = config->storage.wal_bytes_max,
+        .write_buffer_bytes = config->storage.write_buffer_bytes,
+        .compaction_bytes_max = config->storage.compaction_bytes_max,
+        .allow_volatile = config->storage.allow_volatile,
+        .accept_loss = program->accept_loss_shard != 0,
+    };
+}
+
+/* Everything that can be known to be wrong before anything is opened. */
+static int config_take(struct program *program, const char *path, char *ret_text, size_t text_size)
+{
+    int error = wp_router_config_load(path, &program->config, ret_text, text_size);
+    if (error) {
+        return error;
+    }
+    const struct wp_router_config *config = program->config;
+    const struct wp_store_config store = store_config(program);
+    uint64_t reserve_min = wp_store_reserve_bytes_min(&store);
+    if (store.disk_reserve_bytes && store.disk_reserve_bytes < reserve_min) {
+        snprintf(ret_text, text_size,
+            "%s: storage.disk_reserve_bytes is %llu but must be at least %llu for these buffers; raise it or "
+            "make "
+            "storage.wal_bytes_max, write_buffer_bytes or compaction_bytes_max smaller",
+            path, (unsigned long long)store.disk_reserve_bytes, (unsigned long long)reserve_min);
+        return WP_E_CONFIG;
+    }
+    if (config->reactors < 1 || config->reactors > REACTORS_MAX ||
+        config->reactors > config->cluster.shards) {
+        snprintf(ret_text, text_size,
+            "%s: reactors is %u but must be from 1 to %u and at most cluster.shards (%u)", path,
+            config->reactors, REACTORS_MAX, config->cluster.shards);
+        return WP_E_CONFIG;
+    }
+    if (program->accept_loss_shard > config->cluster.shards) {
+        snprintf(ret_text, text_size, "--accept-loss %u: there are shards 1 to %u",
+            program->accept_loss_shard, config->cluster.shards);
+        return WP_E_CONFIG;
+    }
+    error = wp_identity_load(config->cluster.id, config->cluster.shards, config->cluster.key_file,
+        &program->identity, ret_text, text_size);
+    return error ? error : wp_keypair_load(config->fabric.key_file, &program->keys, ret_text, text_size);
+}
+
+static int config_check(void *context, const char *path, char *ret_text, size_t text_size)
+{
+    struct program *program = context;
+    int error = config_take(program, path, ret_text, text_size);
+    if (program->config) {
+        wp_router_config_free(&program->config);
+    }
+    return error;
+}
+
+static int storage_start(struct program *program, char *ret_text, size_t text_size)
+{
+    const struct wp_store_config store = store_config(program);
+    int error = wp_store_open_rocks(&store, &program->store, ret_text, text_size);
+    if (error) {
+        return error;
+    }
+    wp_store_on_failure(program->store, on_store_failure, program);
+    return wp_identity_claim(program->store, &program->identity, ret_text, text_size);
+}
+
+static int allow_all(struct program *program, char *ret_text, size_t text_size)
+{
+    const struct wp_router_config *config = program->config;
+    for (uint32_t i = 0; i < config->fabric.allow_count; i++) {
+        const struct wp_config_peer *peer = &config->fabric.allow[i];
+        bool gateway = peer->role && !strcmp(peer->role, "gateway");
+        int error = wp_zap_allow(
+            program->zap, peer->key, peer->node, gateway ? WP__ROLE__ROLE_GATEWAY : WP__ROLE__ROLE_ROUTER);
+        if (error) {
+            snprintf(
+                ret_text, text_size, "fabric.allow: the key of \"%s\": %s", peer->node, wp_error_text(error));
+            return WP_E_CONFIG;
+        }
+        if (gateway && program->gateway_count < sizeof(program->gateways) / sizeof(*program->gateways)) {
+            program->gateways[program->gateway_count++] = peer->node;
+        }
+    }
+    return WP_OK;
+}
+
+static struct wp_reactor_config reactor_config(struct program *program, uint32_t index)
+{
+    const struct wp_router_config *config = program->config;
+    struct wp_reactor_config reactor = {
+        .index = index,
+        .reactor_count = config->reactors,
+        .shard_count = config->cluster.shards,
+        .node = config->node,
+        .listen = program->listen[index],
+        .cluster_id = program->identity.cluster_id,
+        .incarnation = wp_store_boot(program->store),
+        .store = program->store,
+        .zmq_context = program->zmq_context,
+        .zap = program->zap,
+        .keys = &program->keys,
+        .limits =
+            {
+                .mailbox_messages_max = config->limits.mailbox_messages_max,
+                .mailbox_bytes_max = config->limits.mailbox_bytes_max,
+                .body_bytes_max = config->limits.body_bytes_max,
+                .ttl_default_ms = config->limits.ttl_default_s * 1000,
+                .ttl_max_ms = config->limits.ttl_max_s * 1000,
+                .seen_ids_max = config->limits.seen_ids_max,
+                .stat_per_minute_max = config->limits.stat_per_minute_max,
+                .inactive_ms = INACTIVE_MS,
+            },
+        .delivery_timeout_ms = config->limits.delivery_timeout_ms,
+        .body_cache_bytes = config->limits.body_cache_bytes,
+        .accept_loss_shard = program->accept_loss_shard,
+        .context = program,
+        .fatal = on_reactor_fatal,
+    };
+    memcpy(reactor.hash_key, program->identity.hash_key, sizeof(reactor.hash_key));
+    memcpy(reactor.secret_key, program->identity.secret_key, sizeof(reactor.secret_key));
+    return reactor;
+}
+
+static int reactors_start(struct program *program, char *ret_text, size_t text_size)
+{
+    const struct wp_router_config *config = program->config;
+    const char *endpoints[REACTORS_MAX];
+    for (uint32_t i = 0; i < config->reactors; i++) {
+        snprintf(program->listen[i], sizeof(program->listen[i]), "tcp://%s:%u", config->fabric.host,
+            config->fabric.port + i);
+        const struct wp_reactor_config reactor = reactor_config(program, i);
+        int error = wp_reactor_create(&reactor, &program->reactors[i], ret_text, text_size);
+        if (error) {
+            return error;
+        }
+        program->reactor_count++;
+        endpoints[i] = wp_reactor_endpoint(program->reactors[i]);
+    }
+    for (uint32_t i = 0; i < program->reactor_count; i++) {
+        int error = wp_reactor_start(program->reactors[i], endpoints);
+        if (error) {
+            snprintf(ret_text, text_size, "cannot start reactor %u: %s", i, wp_error_text(error));
+            return error;
+        }
+    }
+    return WP_OK;
+}
+
+/* --- management
+ * --------------------------------------------------------------------------------------------- */
+
+static bool on_ready(void *context, char *ret_why, size_t why_size)
+{
+    const struct program *program = context;
+    for (uint32_t i = 0; i < program->reactor_count; i++) {
+        if (!wp_reactor_ready(program->reactors[i])) {
+            snprintf(ret_why, why_size, "reactor %u does not lead all of its shards yet", i);
+            return false;
+        }
+    }
+    return true;
+}
+
+static int on_request(void *context, const struct wp_management_request *request, struct wp_buffer *out)
+{
+    return wp_admin_handle(((struct program *)context)->admin, request, out);
+}
+
+static void on_metrics(void *context)
+{
+    const struct program *program = context;
+    struct wp_reactor_gauges sum = {.seen_window_min_s = UINT64_MAX};
+    for (uint32_t i = 0; i < program->reactor_count; i++) {
+        struct wp_reactor_gauges gauges;
+        wp_reactor_gauges(program->reactors[i], &gauges);
+        sum.messages += gauges.messages;
+        sum.bytes += gauges.bytes;
+        sum.attached += gauges.attached;
+        if (gauges.seen_window_min_s < sum.seen_window_min_s) {
+            sum.seen_window_min_s = gauges.seen_window_min_s;
+        }
+    }
+    struct wp_store_disk disk;
+    wp_store_disk(program->store, &disk);
+    wp_metric_set(WP_M_QUEUED, sum.messages);
+    wp_metric_set(WP_M_QUEUED_BYTES, sum.bytes);
+    wp_metric_set(WP_M_ATTACHED, sum.attached);
+    wp_metric_set(WP_M_SEEN_WINDOW, sum.seen_window_min_s);
+    wp_metric_set(WP_M_DISK_FREE, disk.free_bytes);
+    wp_metric_set(WP_M_DISK_FULL, disk.full);
+}
+
+static int management_start(struct program *program, char *ret_text, size_t text_size)
+{
+    struct wp_admin_config admin = {
+        .node = program->config->node,
+        .cluster_id = program->config->cluster.id,
+        .store = program->store,
+        .shard_count = program->config->cluster.shards,
+        .reactors = program->reactors,
+        .reactor_count = program->reactor_count,
+        .gateways = program->gateways,
+        .gateway_count = program->gateway_count,
+    };
+    memcpy(admin.hash_key, program->identity.hash_key, sizeof(admin.hash_key));
+    memcpy(admin.secret_key, program->identity.secret_key, sizeof(admin.secret_key));
+    int error = wp_admin_create(&admin, &program->admin);
+    if (error) {
+        snprintf(ret_text, text_size, "out of memory");
+        return error;
+    }
+    const char *address = program->config->management.address;
+    const char *socket_path = program->config->management.socket;
+    const struct wp_management_config management = {
+        .program = "router",
+        .address = address && address[0] ? address : NULL,
+        .socket_path = socket_path && socket_path[0] ? socket_path : NULL,
+        .context = program,
+        .ready = on_ready,
+        .handle = on_request,
+        .before_metrics = on_metrics,
+    };
+    return wp_management_create(&management, &program->management, ret_text, text_size);
+}
+
+/* --- life
+ * ---------------------------------------------------------------------------------------------------- */
+
+static void on_stop(void *context, int signal_number)
+{
+    struct program *program = context;
+    if (program->stopping) {
+        return;
+    }
+    program->stopping = true;
+    wp_log(WP_LOG_INFO, "stopping", "signal=%d", signal_number);
+    (void)wp_notify("STOPPING=1");
+    uv_stop(&program->loop);
+}
+
+/* Takes apart whatever was put together. */
+static void program_end(struct program *program)
+{
+    if (program->management) {
+        wp_management_destroy(&program->management);
+    }
+    for (uint32_t i = 0; i < program->reactor_count; i++) {
+        wp_reactor_stop(program->reactors[i]);
+    }
+    /* Completions refer to the groups: without the drain they must outlive the store. */
+    bool drained = program->store && wp_reactor_log_drain(program->store, 1, LOG_DRAIN_MS);
+    for (uint32_t i = 0; drained && i < program->reactor_count; i++) {
+        wp_reactor_destroy(&program->reactors[i]);
+    }
+    if (program->admin) {
+        wp_admin_destroy(&program->admin);
+    }
+    if (program->zap) {
+        wp_zap_destroy(&program->zap);
+    }
+    if (program->zmq_context) {
+        wp_fabric_context_destroy(&program->zmq_context);
+    }
+    if (program->store) {
+        wp_store_close(&program->store);
+    }
+    if (program->config) {
+        wp_router_config_free(&program->config);
+    }
+    sodium_memzero(&program->identity, sizeof(program->identity));
+    sodium_memzero(&program->keys, sizeof(program->keys));
+}
+
+static int program_start(struct program *program, char *ret_text, size_t text_size)
+{
+    snprintf(ret_text, text_size, "out of memory");
+    int error = storage_start(program, ret_text, text_size);
+    error = error ? error : wp_fabric_context_create(&program->zmq_context);
+    error = error ? error : wp_zap_create(program->zmq_context, &program->zap);
+    error = error ? error : allow_all(program, ret_text, text_size);
+    error = error ? error : reactors_start(program, ret_text, text_size);
+    return error ? error : management_start(program, ret_text, text_size);
+}
+
+static int program_run(struct program *program)
+{
+    const struct wp_signals_callbacks signals = {.context = program, .stop = on_stop};
+    char text[512];
+    uv_loop_init(&program->loop);
+    int error = wp_signals_create(&program->loop, &signals, &program->signals);
+    snprintf(text, sizeof(text), "out of memory");
+    error = error ? error : program_start(program, text, sizeof(text));
+    if (!error) {
+        wp_metric_set(WP_M_UP, 1);
+        wp_log(WP_LOG_INFO, "started", "version=%s cluster=%s shards=%u reactors=%u boot=%llu management=%s",
+            WP_VERSION, program->config->cluster.id, program->config->cluster.shards, program->reactor_count,
+            (unsigned long long)wp_store_boot(program->store), wp_management_address(program->management));
+        (void)wp_notify("READY=1");
+        /* The signal handles do not keep the loop alive; this one does. */
+        uv_async_t keep;
+        uv_async_init(&program->loop, &keep, NULL);
+        uv_run(&program->loop, UV_RUN_DEFAULT);
+        uv_close((uv_handle_t *)&keep, NULL);
+    } else {
+        fprintf(stderr, "wardpost-router: %s\n", text);
+    }
+    program_end(program);
+    wp_signals_destroy(&program->signals);
+    uv_run(&program->loop, UV_RUN_DEFAULT);
+    uv_loop_close(&program->loop);
+    if (!error) {
+        wp_log(WP_LOG_INFO, "stopped", "clean=1");
+    }
+    return error ? exit_code_of(error) : WP_EXIT_OK;
+}
+
+static int accept_loss_take(void *context, const char *value)
+{
+    char *end;
+    unsigned long shard = strtoul(value, &end, 10);
+    if (*end || shard < 1 || shard >= WP_STORE_SHARDS_MAX) {
+        return WP_E_INVALID;
+    }
+    ((struct program *)context)->accept_loss_shard = (uint32_t)shard;
+    return WP_OK;
+}
+
+int main(int argc, char **argv)
+{
+    static struct program program;
+    static const struct wp_program_option options[] = {
+        {"--accept-loss", "SHARD",
+            "start although the log of SHARD ends before a position known to be synced; what is missing is "
+            "lost",
+            accept_loss_take},
+    };
+    const struct wp_program description = {
+        .name = "wardpost-router",
+        .purpose = "keeps the mailboxes of its shards and delivers to the gateways",
+        .example = "wardpost-router --config /etc/wardpost/router.yaml",
+        .options = options,
+        .option_count = 1,
+        .context = &program,
+        .check = config_check,
+    };
+    if (sodium_init() < 0) {
+        fprintf(stderr, "wardpost-router: libsodium does not start\n");
+        return WP_EXIT_INTERNAL;
+    }
+    struct wp_program_arguments arguments;
+    int code = wp_program_parse(&description, argc, argv, &arguments);
+    if (code >= 0) {
+        return code;
+    }
+    char text[768];
+    int error = config_take(&program, arguments.config_path, text, sizeof(text));
+    if (error) {
+        fprintf(stderr, "wardpost-router: %s\n", text);
+        return WP_EXIT_CONFIG;
+    }
+    enum wp_log_level level = WP_LOG_INFO;
+    (void)wp_log_level_parse(program.config->log_level, &level);
+    static char node[WP_NAME_SIZE_MAX + 1]; /* outlives the configuration */
+    snprintf(node, sizeof(node), "%s", program.config->node);
+    wp_log_init(node, level);
+    wp_descriptors_raise();
+    return program_run(&program);
+}

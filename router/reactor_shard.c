@@ -1,0 +1,328 @@
+/* How commands become log entries: the commands of a loop turn share one, an entry is closed at
+ * ENTRY_TARGET_BYTES, and while the log has no room the open entry goes on filling. So load makes entries
+ * larger, not more.
+ *
+ * Invariants
+ *   1. An entry has as many waiters as commands, in their order.
+ *   2. Entries reach the group in the order in which they were closed; `in_flight` is the order of their
+ * commit.
+ *   3. Every waiter is answered once: by apply of its own entry or by a refusal. */
+#include <stdlib.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "proto/frame.h"
+#include "router/reactor_state.h"
+
+#define GROUP_INFLIGHT 8u
+#define LOG_KEEP_ENTRIES 1000u
+#define OPEN_KEEP_BYTES (2u * ENTRY_TARGET_BYTES)
+/* Gathered cursors of this age go along with an entry that leaves anyway. */
+#define CURSORS_ALONG_MS (WP_CURSORS_DELAY_MS / 2)
+
+static bool index_next_pending(const void *context, uint64_t mailbox, uint32_t device, Wp__Lane lane,
+    uint64_t after, uint64_t now_ms, struct wp_pending *ret_pending)
+{
+    return wp_machine_next_pending(context, mailbox, device, lane, after, now_ms, ret_pending);
+}
+
+struct set_aside_search {
+    uint32_t device;
+    uint64_t count;
+};
+
+static void set_aside_each(void *context, const struct wp_device_detail *detail)
+{
+    struct set_aside_search *search = context;
+    if (detail->number == search->device) {
+        search->count = detail->set_aside;
+    }
+}
+
+static uint64_t index_set_aside(const void *context, uint64_t mailbox, uint32_t device)
+{
+    const struct wp_machine *machine = context;
+    const char *user = wp_machine_mailbox_user(machine, mailbox);
+    struct set_aside_search search = {.device = device};
+    if (user && wp_machine_devices_each(machine, user, set_aside_each, &search)) {
+        return 0;
+    }
+    return search.count;
+}
+
+static void shard_leading(void *context, bool leading)
+{
+    struct shard *shard = context;
+    struct wp_reactor *reactor = shard->reactor;
+    wp_log(WP_LOG_INFO, "leadership", "shard=%u leading=%d term=%llu", shard->number, leading,
+        (unsigned long long)wp_group_term(shard->group));
+    if (leading) {
+        __atomic_add_fetch(&reactor->leading_count, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    __atomic_sub_fetch(&reactor->leading_count, 1, __ATOMIC_RELAXED);
+    wp_shard_refuse_all(shard, WP_E_NOT_LEADER);
+    wp_dispatch_kick_all(shard->dispatch, WP_E_NOT_LEADER);
+}
+
+/* From the committer's thread. */
+static void shard_wake(void *context, uint32_t number, uint64_t tag)
+{
+    struct wp_reactor *reactor = ((struct shard *)context)->reactor;
+    pthread_mutex_lock(&reactor->guard);
+    bool first = reactor->completion_count == 0;
+    if (!reactor->hand_over_closed && reactor->completion_count < reactor->completion_capacity) {
+        reactor->completions[reactor->completion_count++] = (struct completion){number, tag};
+    } else if (!reactor->hand_over_closed) {
+        uint32_t capacity = reactor->completion_capacity * 2;
+        struct completion *grown = realloc(reactor->completions, capacity * sizeof(*grown));
+        if (!grown) {
+            /* A completion that is lost would hang its shard for ever. */
+            reactor->config.fatal(reactor->config.context, WP_E_NOMEM, "cannot take a completion of the log");
+        } else {
+            reactor->completions = grown;
+            reactor->completion_capacity = capacity;
+            reactor->completions[reactor->completion_count++] = (struct completion){number, tag};
+        }
+    }
+    if (first && !reactor->hand_over_closed) {
+        uv_async_send(&reactor->async);
+    }
+    pthread_mutex_unlock(&reactor->guard);
+}
+
+static void shard_send(void *context, uint64_t to, struct wp_bytes *message)
+{
+    (void)context;
+    (void)message;
+    wp_log(WP_LOG_ERROR, "raft_message_without_peer", "to=%llu", (unsigned long long)to);
+}
+
+int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t number)
+{
+    const struct wp_reactor_config *config = &reactor->config;
+    shard->reactor = reactor;
+    shard->number = number;
+    STAILQ_INIT(&shard->sealed);
+    STAILQ_INIT(&shard->in_flight);
+    int error = wp_machine_create(config->store, number, &config->limits, &shard->machine);
+    if (error) {
+        return error;
+    }
+    const struct wp_dispatch_config dispatch = {
+        .shard = number,
+        .delivery_timeout_ms = config->delivery_timeout_ms,
+        .flight_bytes_max = 4u * 1024 * 1024,
+        .read_bytes_max = 256u * 1024,
+        .reads_max = 1 + READS_MAX / reactor->shard_count,
+    };
+    const struct wp_dispatch_index index = {shard->machine, index_next_pending, index_set_aside};
+    error = wp_dispatch_create(&dispatch, &index, reactor->cache, &shard->dispatch);
+    if (error) {
+        return error;
+    }
+    const struct wp_group_callbacks callbacks = {
+        shard, wp_shard_apply, shard_leading, shard_wake, shard_send};
+    const struct wp_group_config group = {
+        .shard = number,
+        .replica_id = 1,
+        .bootstrap = {.count = 1, .members = {{1, WP_MEMBER_VOTER}}},
+        .seed = number,
+        .log_keep_entries = LOG_KEEP_ENTRIES,
+        .inflight_entries = GROUP_INFLIGHT,
+        .accept_loss = config->accept_loss_shard == number,
+    };
+    return wp_group_create(config->store, &group, &callbacks, &shard->group);
+}
+
+static void proposal_free(struct proposal *proposal)
+{
+    wp_bytes_release(&proposal->entry);
+    free(proposal->waiters.items);
+    free(proposal);
+}
+
+void wp_shard_fini(struct shard *shard)
+{
+    struct proposals *const lists[] = {&shard->sealed, &shard->in_flight};
+    for (int i = 0; i < 2; i++) {
+        for (struct proposal *proposal; lists[i]->stqh_last && (proposal = STAILQ_FIRST(lists[i]));) {
+            STAILQ_REMOVE_HEAD(lists[i], next);
+            proposal_free(proposal);
+        }
+    }
+    free(shard->open_waiters.items);
+    wp_buffer_free(&shard->open);
+    wp_group_destroy(&shard->group);
+    wp_dispatch_destroy(&shard->dispatch);
+    wp_machine_destroy(&shard->machine);
+}
+
+/* Closes the open entry. */
+static int shard_seal(struct shard *shard)
+{
+    struct proposal *proposal = calloc(1, sizeof(*proposal));
+    struct wp_bytes *entry = wp_bytes_copy(shard->open.data, shard->open.size);
+    if (!proposal || !entry) {
+        free(proposal);
+        wp_bytes_release(&entry);
+        return WP_E_NOMEM;
+    }
+    proposal->entry = entry;
+    proposal->waiters = shard->open_waiters;
+    shard->open_waiters = (struct waiters){0};
+    STAILQ_INSERT_TAIL(&shard->sealed, proposal, next);
+    if (shard->open.capacity > OPEN_KEEP_BYTES) {
+        wp_buffer_free(&shard->open);
+    }
+    shard->open.size = 0;
+    return WP_OK;
+}
+
+struct wp_buffer *wp_shard_entry(struct shard *shard, size_t size)
+{
+    if (shard->open_waiters.count > 0 && shard->open.size + size > ENTRY_TARGET_BYTES && shard_seal(shard)) {
+        return NULL;
+    }
+    if (shard->open.size == 0 && wp_entry_head_encode(shard->reactor->leader_ms, &shard->open)) {
+        return NULL;
+    }
+    return &shard->open;
+}
+
+int wp_shard_waiter_reserve(struct shard *shard)
+{
+    struct waiters *waiters = &shard->open_waiters;
+    if (waiters->count < waiters->capacity) {
+        return WP_OK;
+    }
+    uint32_t capacity = waiters->capacity ? 2 * waiters->capacity : 32;
+    struct waiter *items = realloc(waiters->items, capacity * sizeof(*items));
+    if (!items) {
+        return WP_E_NOMEM;
+    }
+    waiters->items = items;
+    waiters->capacity = capacity;
+    return WP_OK;
+}
+
+void wp_shard_wait(struct shard *shard, const struct waiter *waiter)
+{
+    WP_ASSERT(shard->open_waiters.count < shard->open_waiters.capacity);
+    shard->open_waiters.items[shard->open_waiters.count++] = *waiter;
+}
+
+int wp_shard_command(
+    struct shard *shard, uint8_t type, const ProtobufCMessage *message, const struct waiter *waiter)
+{
+    size_t size = WP_RECORD_HEAD_SIZE + protobuf_c_message_get_packed_size(message);
+    struct wp_buffer *entry = wp_shard_entry(shard, size);
+    if (!entry || wp_shard_waiter_reserve(shard) || wp_schema_append(entry, type, message)) {
+        return WP_E_NOMEM;
+    }
+    wp_shard_wait(shard, waiter);
+    return WP_OK;
+}
+
+void wp_shard_cursors(struct shard *shard)
+{
+    static const struct waiter nobody = {.kind = WAIT_NONE};
+    bool added = true;
+    while (added) {
+        struct wp_buffer *entry = wp_shard_entry(shard, 64u * 1024);
+        if (!entry || wp_shard_waiter_reserve(shard) ||
+            wp_dispatch_cursors_take(shard->dispatch, entry, &added)) {
+            return; /* still gathered; the next turn tries again */
+        }
+        if (added) {
+            wp_shard_wait(shard, &nobody);
+        }
+    }
+}
+
+static bool cursors_due(const struct shard *shard)
+{
+    uint64_t due_ms = wp_dispatch_cursors_due_ms(shard->dispatch);
+    uint64_t now_ms = shard->reactor->mono_ms;
+    return due_ms <= now_ms || shard->reactor->stopping
+               ? due_ms != UINT64_MAX
+               : shard->open_waiters.count > 0 && due_ms <= now_ms + CURSORS_ALONG_MS;
+}
+
+/* The next entry to propose, closing the open one when there is none; NULL when nothing waits. */
+static struct proposal *shard_next(struct shard *shard)
+{
+    if (STAILQ_EMPTY(&shard->sealed)) {
+        if (cursors_due(shard)) {
+            wp_shard_cursors(shard);
+        }
+        if (STAILQ_EMPTY(&shard->sealed) && (shard->open_waiters.count == 0 || shard_seal(shard))) {
+            return NULL;
+        }
+    }
+    return STAILQ_FIRST(&shard->sealed);
+}
+
+static void entry_set_time(struct wp_bytes *entry, uint64_t time_ms)
+{
+    struct wp_buffer view = {.data = entry->data, .size = entry->size, .capacity = entry->size};
+    wp_entry_head_set_time(&view, time_ms);
+}
+
+void wp_shard_propose(struct shard *shard)
+{
+    struct wp_reactor *reactor = shard->reactor;
+    struct proposal *proposal;
+    while (!reactor->failed && wp_group_can_propose(shard->group) && (proposal = shard_next(shard))) {
+        STAILQ_REMOVE_HEAD(&shard->sealed, next);
+        STAILQ_INSERT_TAIL(&shard->in_flight, proposal, next);
+        shard->in_flight_count++;
+        entry_set_time(proposal->entry, wp_reactor_time(reactor));
+        struct wp_bytes *entry = proposal->entry;
+        proposal->entry = NULL;
+        uint64_t index;
+        int error = wp_group_propose(shard->group, reactor->mono_ms, &entry, &index);
+        if (error == WP_E_FULL || error == WP_E_NOT_LEADER) {
+            proposal->entry = entry;
+            STAILQ_REMOVE(&shard->in_flight, proposal, proposal, next);
+            STAILQ_INSERT_HEAD(&shard->sealed, proposal, next);
+            shard->in_flight_count--;
+            return;
+        }
+        if (error) {
+            wp_reactor_fail(reactor, error, "proposing");
+            return;
+        }
+    }
+}
+
+bool wp_shard_idle(const struct shard *shard)
+{
+    return shard->open_waiters.count == 0 && STAILQ_EMPTY(&shard->sealed) &&
+           STAILQ_EMPTY(&shard->in_flight) && wp_dispatch_cursors_due_ms(shard->dispatch) == UINT64_MAX;
+}
+
+static void waiters_refuse(struct shard *shard, const struct waiters *waiters, int error)
+{
+    for (uint32_t i = 0; i < waiters->count; i++) {
+        wp_waiter_refuse(shard, &waiters->items[i], error);
+    }
+}
+
+void wp_shard_refuse_all(struct shard *shard, int error)
+{
+    struct proposals *const lists[] = {&shard->in_flight, &shard->sealed};
+    for (int i = 0; i < 2; i++) {
+        for (struct proposal *proposal; (proposal = STAILQ_FIRST(lists[i]));) {
+            STAILQ_REMOVE_HEAD(lists[i], next);
+            waiters_refuse(shard, &proposal->waiters, error);
+            proposal_free(proposal);
+        }
+    }
+    shard->in_flight_count = 0;
+    waiters_refuse(shard, &shard->open_waiters, error);
+    shard->open_waiters.count = 0;
+    shard->open.size = 0;
+}

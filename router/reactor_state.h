@@ -1,0 +1,207 @@
+/* The inside of a reactor, shared by router/reactor*.c only. */
+#ifndef WP_ROUTER_REACTOR_STATE_H
+#define WP_ROUTER_REACTOR_STATE_H
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "base/metric.h"
+#include "cluster/group.h"
+#include "router/dispatch.h"
+#include "router/dispatch_map.h"
+#include "router/reactor.h"
+
+#define PEERS_MAX 1024u /* links of one reactor; a power of two */
+#define ENTRY_TARGET_BYTES (256u * 1024)
+#define ATTACHES_MAX 65536u /* attach commands under way */
+#define JOBS_MAX 4096u
+#define READS_MAX 16u /* catch-up reads of one reactor under way */
+#define TICK_MS 25u
+
+/* --- links of gateways (reactor_peer.c)
+ * ------------------------------------------------------------------------ */
+
+/* A reply that the link would not take yet. Its kinds have numbers only, no pointers. */
+struct held_reply {
+    STAILQ_ENTRY(held_reply) next;
+    enum wp_frame_type type;
+    uint32_t credit;
+    union {
+        Wp__SubmitReply submit;
+        Wp__AttachReply attach;
+        Wp__SubscribeReply subscribe;
+        Wp__Kick kick;
+    };
+};
+
+struct peer {
+    uint32_t number; /* slot in the low bits, generation above: never reused while anybody may hold it */
+    struct wp_link *link;
+    STAILQ_HEAD(, held_reply) held;
+    uint32_t held_count;
+};
+
+/* --- entries (reactor_shard.c)
+ * ------------------------------------------------------------------------------ */
+
+enum waiter_kind { WAIT_NONE, WAIT_SUBMIT, WAIT_ATTACH, WAIT_SUBSCRIBE, WAIT_EXPIRE, WAIT_ANSWER };
+
+/* Who gets the result of one command: as many as commands in the entry, in their order. */
+struct waiter {
+    uint8_t kind;
+    bool inbox; /* SUBSCRIBE */
+    uint32_t peer;
+    uint32_t credit; /* SUBMIT: bytes to give back */
+    uint64_t number; /* SUBMIT: ticket; ATTACH, SUBSCRIBE: session; ANSWER: item */
+    union {
+        uint64_t received_us;       /* SUBMIT */
+        uint64_t request;           /* SUBSCRIBE */
+        struct attach_wait *attach; /* ATTACH */
+        struct wp_answer *answer;   /* ANSWER */
+    };
+};
+
+struct attach_wait {
+    struct wp_map_node node; /* in attaches, by (peer, session) */
+    uint32_t peer;
+    uint64_t session;
+    uint32_t window;
+    bool cancelled; /* the device was gone before its attach was applied */
+    char device_name[WP_NAME_SIZE_MAX + 1];
+};
+
+struct waiters {
+    struct waiter *items;
+    uint32_t count;
+    uint32_t capacity;
+};
+
+struct proposal {
+    STAILQ_ENTRY(proposal) next;
+    struct wp_bytes *entry; /* NULL once the group has it */
+    struct waiters waiters;
+};
+STAILQ_HEAD(proposals, proposal);
+
+struct shard {
+    struct wp_reactor *reactor;
+    uint32_t number;
+    struct wp_machine *machine;
+    struct wp_group *group;
+    struct wp_dispatch *dispatch;
+    struct wp_buffer open; /* entry being filled; empty = none */
+    struct waiters open_waiters;
+    struct proposals sealed;    /* wait for room in the log */
+    struct proposals in_flight; /* proposed, in order */
+    uint32_t in_flight_count;
+    bool expire_open; /* an EXPIRE is on its way */
+};
+
+/* --- reactor
+ * ------------------------------------------------------------------------------------------------- */
+
+struct completion {
+    uint32_t shard;
+    uint64_t tag;
+};
+
+struct wp_reactor {
+    struct wp_reactor_config config;
+    char endpoint[128];
+    pthread_t thread;
+    bool thread_started;
+    uv_loop_t loop;
+    uv_async_t async;
+    uv_timer_t timer;
+    uv_prepare_t prepare;
+    uv_check_t check;
+    struct wp_fabric *fabric;
+    char **endpoints; /* of all reactors */
+
+    struct shard *shards; /* shard number n at (n - 1) / reactor_count */
+    uint32_t shard_count; /* owned */
+    struct wp_body_cache *cache;
+    struct peer *peers[PEERS_MAX];
+    uint32_t peer_generation;
+    struct wp_map attaches;
+    struct wp_arena frame_arena;
+    struct wp_arena apply_arena;
+    struct wp_buffer scratch;
+    uint64_t mono_ms;
+    uint64_t leader_ms;
+    bool disk_full;
+    bool stopping;
+    bool closing;
+    bool failed;
+    uint64_t stop_deadline_ms;
+    uint64_t gauges_ms;
+    uint64_t turn_started_us;
+    bool turn_worked;
+
+    /* Hand-overs from other threads. */
+    pthread_mutex_t guard;
+    struct completion *completions;
+    uint32_t completion_count;
+    uint32_t completion_capacity;
+    struct wp_reactor_job *jobs_first;
+    struct wp_reactor_job **jobs_last;
+    uint32_t job_count;
+    bool hand_over_closed;
+    struct completion *completions_taken; /* the other half of the double buffer */
+    uint32_t completions_taken_capacity;
+
+    /* Read by other threads; atomics. */
+    uint32_t leading_count;
+    struct wp_reactor_gauges gauges;
+};
+
+/* reactor.c */
+void wp_reactor_fail(struct wp_reactor *reactor, int error, const char *what);
+/* Proposes what waits, takes the effects of dispatch. At the end of everything that brought events. */
+void wp_reactor_settle(struct wp_reactor *reactor);
+struct shard *wp_reactor_shard(struct wp_reactor *reactor, uint64_t number);
+/* Leader time now: max(previous, wall clock). */
+uint64_t wp_reactor_time(struct wp_reactor *reactor);
+void wp_reactor_wake(struct wp_reactor *reactor);
+
+/* reactor_peer.c */
+int wp_peer_open(struct wp_reactor *reactor, struct wp_link *link);
+void wp_peer_close(struct wp_reactor *reactor, struct peer *peer);
+void wp_peer_free(struct peer *peer);
+struct peer *wp_peer_find(struct wp_reactor *reactor, uint32_t number);
+/* Sends a reply on the control lane, or holds it until the link takes it. `credit` bytes go back when it
+ * left. A link that is gone gets nothing: its soft state is gone too. */
+void wp_peer_reply(struct wp_reactor *reactor, uint32_t peer, enum wp_frame_type type,
+    const ProtobufCMessage *message, uint32_t credit);
+void wp_peer_flush(struct wp_reactor *reactor, struct peer *peer);
+
+/* reactor_frames.c */
+void wp_reactor_frame(void *context, struct wp_link *link, enum wp_frame_type type, struct wp_slice payload);
+
+/* reactor_shard.c */
+int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t number);
+void wp_shard_fini(struct shard *shard);
+/* Three steps per command: the buffer for one record of `size` bytes with its head (NULL: out of memory),
+ * room for its waiter, and once the record is appended the waiter itself. */
+struct wp_buffer *wp_shard_entry(struct shard *shard, size_t size);
+int wp_shard_waiter_reserve(struct shard *shard);
+void wp_shard_wait(struct shard *shard, const struct waiter *waiter);
+int wp_shard_command(
+    struct shard *shard, uint8_t type, const ProtobufCMessage *message, const struct waiter *waiter);
+/* Puts what is gathered of cursors into the open entry. */
+void wp_shard_cursors(struct shard *shard);
+void wp_shard_propose(struct shard *shard);
+bool wp_shard_idle(const struct shard *shard);
+/* Answers every waiter with `error`. */
+void wp_shard_refuse_all(struct shard *shard, int error);
+
+/* reactor_apply.c */
+int wp_shard_apply(void *context, uint64_t index, uint64_t term, struct wp_slice entry, bool ours);
+void wp_waiter_refuse(struct shard *shard, const struct waiter *waiter, int error);
+/* Takes effects out of dispatch; true when some were left for the next turn. */
+bool wp_shard_pump(struct shard *shard);
+
+/* reactor_read.c */
+int wp_shard_read(struct shard *shard, const struct wp_read_request *request);
+
+#endif

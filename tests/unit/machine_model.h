@@ -1,0 +1,143 @@
+/* The state machine said again, as plainly as possible: every message has a line for every device, every rule
+ * is a loop over all of them. Slow, small and obviously what router/README.md and architecture.md say. */
+#ifndef WP_TESTS_UNIT_MACHINE_MODEL_H
+#define WP_TESTS_UNIT_MACHINE_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "router/machine.h"
+
+#define MODEL_USERS 6u
+#define MODEL_DEVICES 64u /* numbers ever given out per user */
+#define MODEL_MESSAGES 200000u
+#define MODEL_IDS 200000u
+#define MODEL_STREAMS 64u
+
+struct model_owing {
+    bool owed;
+    bool set_aside;
+    uint32_t attempts;
+};
+
+struct model_message {
+    uint32_t user; /* index */
+    uint32_t lane;
+    uint64_t sequence;
+    uint64_t expires_ms;
+    uint64_t size;
+    bool kept;
+    bool acknowledged;
+    struct model_owing *owing; /* MODEL_DEVICES, by number */
+};
+
+struct model_device {
+    bool exists;
+    bool inactive;
+    bool subscribed;
+    char name[8];
+    uint64_t epoch;
+    uint64_t active_ms;
+    uint64_t sent[WP_LANE_COUNT];
+    uint64_t sent_now[WP_LANE_COUNT];
+};
+
+struct model_user {
+    bool exists;
+    uint64_t mailbox;
+    uint64_t epoch_floor;
+    uint32_t next_device;
+    uint64_t tail[WP_LANE_COUNT];
+    struct model_device devices[MODEL_DEVICES]; /* by number */
+};
+
+struct model_id {
+    uint32_t sender; /* stream index */
+    uint8_t id[16];
+    uint64_t accepted_ms;
+    uint32_t bucket;
+};
+
+struct model_bucket {
+    uint64_t opened_ms, last_ms, newest_ms, count;
+    bool dropped;
+};
+
+struct model_stream {
+    uint64_t epoch, sequence;
+};
+
+struct model_rate {
+    bool used;
+    uint64_t tokens, time_ms;
+};
+
+struct model {
+    struct wp_machine_limits limits;
+    uint64_t time_ms;
+    uint64_t mailboxes;
+    struct model_user users[MODEL_USERS];
+    struct model_message *messages;
+    uint32_t message_first; /* none kept below */
+    uint32_t message_count;
+    struct model_id *ids; /* every id ever accepted */
+    uint32_t id_count;
+    struct model_bucket *buckets;
+    uint32_t bucket_count;
+    uint64_t floor_ms;
+    struct model_stream streams[MODEL_STREAMS];
+    struct model_rate rates[MODEL_STREAMS]; /* by sender user */
+};
+
+struct model_submit {
+    uint32_t stream;
+    uint32_t sender_user;
+    uint64_t epoch, sequence;
+    uint32_t recipient; /* index */
+    uint32_t lane;
+    uint64_t ttl_ms;
+    uint64_t body_size;
+    uint64_t envelope_size;
+    const uint8_t *id;
+};
+
+struct model_submit_result {
+    int error;
+    bool duplicate;
+    uint64_t accepted_ms, resend_from, expires_ms, sequence;
+};
+
+struct model_attach_result {
+    int error;
+    uint32_t device;
+    uint64_t epoch;
+    bool session_present;
+    uint32_t set_aside;
+};
+
+void model_init(struct model *model, const struct wp_machine_limits *limits, uint64_t time_ms);
+void model_fini(struct model *model);
+
+void model_time(struct model *model, uint64_t given_ms);
+struct model_submit_result model_submit(struct model *model, const struct model_submit *submit);
+int model_user_add(struct model *model, uint32_t user);
+int model_device_add(struct model *model, uint32_t user, const char *name, uint32_t *ret_number);
+int model_device_remove(struct model *model, uint32_t user, const char *name);
+struct model_attach_result model_attach(
+    struct model *model, uint32_t user, const char *name, bool clean_start);
+int model_subscribe(struct model *model, uint32_t user, const char *name, uint64_t epoch, bool inbox);
+/* One CursorAdvance: the device shows itself, then positions, then what was sent (0 = nothing). */
+void model_cursor(struct model *model, uint64_t mailbox, uint32_t device, uint32_t lane,
+    const uint64_t *positions, uint32_t count, uint64_t sent);
+/* Expired messages in order into `ret_removals` (room for limit). */
+uint32_t model_expire(struct model *model, uint32_t limit, struct wp_removal *ret_removals,
+    uint32_t *ret_expired, bool *ret_more);
+
+/* Next message pending as in wp_machine_next_pending; NULL when there is none. */
+const struct model_message *model_next_pending(const struct model *model, uint32_t user, uint32_t device,
+    uint32_t lane, uint64_t after, uint64_t now_ms);
+uint64_t model_pending_count(const struct model *model, uint32_t user, uint32_t device, uint32_t lane);
+uint64_t model_kept(const struct model *model, uint64_t *ret_bytes);
+struct model_device *model_device(struct model *model, uint32_t user, const char *name, uint32_t *ret_number);
+
+#endif
