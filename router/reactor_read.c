@@ -45,13 +45,16 @@ static void read_work(uv_work_t *work)
     struct read_job *job = work->data;
     struct wp_buffer from = WP_BUFFER_INIT;
     struct wp_buffer to = WP_BUFFER_INIT;
+    struct wp_state_iter *iter = NULL;
     const struct wp_read_request *request = &job->request;
-    wp_machine_message_range(
-        job->shard->number, request->mailbox, request->lane, request->from, UINT64_MAX, &from, &to);
-    struct wp_state_iter *iter = wp_state_iter_create(
-        job->shard->reactor->config.store, wp_slice(from.data, from.size), wp_slice(to.data, to.size));
-    job->rows = calloc(request->count_max, sizeof(*job->rows));
-    job->error = iter && job->rows ? rows_read(job, iter) : WP_E_NOMEM;
+    job->error = wp_machine_message_range(
+        job->shard->number, request->mailbox, request->lane, request->from, UINT64_MAX - 1, &from, &to);
+    if (!job->error) {
+        iter = wp_state_iter_create(
+            job->shard->reactor->config.store, wp_slice(from.data, from.size), wp_slice(to.data, to.size));
+        job->rows = calloc(request->count_max, sizeof(*job->rows));
+        job->error = iter && job->rows ? rows_read(job, iter) : WP_E_NOMEM;
+    }
     if (iter) {
         wp_state_iter_destroy(&iter);
     }

@@ -1,0 +1,3 @@
+# Delivery as a machine of its own, and the router as gateways and the operator see it.
+wp_unit_test(test_router_reactor SOURCES unit/test_router_reactor.c unit/router_fixture.c
+  LINK wp_router dep_sodium dep_jansson)
