@@ -123,6 +123,11 @@ static void on_kick(struct wp_gateway *gateway, const Wp__Kick *kick)
     if (!client || client->attach == WP_CLIENT_DETACHED) {
         return;
     }
+    if (kick->error == WP_E_NOT_LEADER || kick->error == WP_E_UNAVAILABLE) {
+        /* The shard moves; the device need not notice. */
+        wp_client_attach_again(client, wp_gateway_now_ms() + WP_RETRY_MS);
+        return;
+    }
     struct wp_session_turn turn;
     wp_client_turn_begin(client, &turn);
     const char *detail = kick->error == WP_E_STALE_EPOCH ? "the device connected elsewhere"

@@ -29,6 +29,7 @@ struct entry {
     uint64_t pushed_ms;
     uint32_t slot;
     Wp__Lane lane;
+    uint32_t attempts; /* times sent */
     size_t size;
     uint8_t envelope[];
 };
@@ -311,6 +312,7 @@ void wp_submits_sent(struct wp_submits *submits, uint32_t shard_number)
     struct slot *slot = &submits->slots[entry->slot];
     slot->generation = slot->generation + 1 ? slot->generation + 1 : 1;
     entry->ticket = (uint64_t)slot->generation << 32 | entry->slot;
+    entry->attempts++;
     if (entry->sequence == 0) {
         entry->sequence = stream->next_sequence++;
     }
@@ -378,8 +380,10 @@ bool wp_submits_reply(struct wp_submits *submits, const Wp__SubmitReply *reply, 
         shard_get(submits, stream->shard)->retry_ms = now_ms + WP_SUBMIT_RETRY_MS;
         return false;
     case WP_E_DISK_RESERVE:
-        /* It never reached the log, so its number is free again. */
-        if (stream->refused_sequence == 0 || entry->sequence < stream->refused_sequence) {
+        /* It never reached the log, so its number is free again; unless an earlier sending did, which nobody
+         * knows. */
+        if (entry->attempts == 1 &&
+            (stream->refused_sequence == 0 || entry->sequence < stream->refused_sequence)) {
             stream->refused_sequence = entry->sequence;
         }
         break;

@@ -4,3 +4,6 @@ foreach(part IN ITEMS flow)
   wp_unit_test(test_gateway_${part} SOURCES unit/test_gateway_${part}.c ${gateway_rig}
     LINK wp_gateway wp_node dep_openssl dep_sodium)
 endforeach()
+foreach(part IN ITEMS session submits)
+  wp_unit_test(test_gateway_${part} SOURCES unit/test_gateway_${part}.c LINK wp_gateway_core)
+endforeach()
