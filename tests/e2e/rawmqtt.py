@@ -176,6 +176,7 @@ class Device:
             self.socket = context.wrap_socket(self.socket, server_hostname=address[0])
         self.connack = None
         if connect:
+            options.setdefault("client_id", "" if version == 5 else "raw")  # 3.1.1 takes none only with Clean Session 1
             self.send(globals()["connect"](username, secret, version=version, **options))
             self.connack = self.wait(CONNACK)
 

@@ -47,7 +47,7 @@ def test_connack_announces_what_there_is(shared, pair):
         assert (p[0x24], p[0x25], p[0x2A], p[0x29]) == (1, 0, 0, 0)  # QoS 1, no retain, shared, subscription identifiers
         assert p[0x11] == 0xFFFFFFFF and p[0x21] >= 16 and p[0x27] > 1024 * 1024
         assert p.get(0x12), "an empty client identifier gets one"
-    with Device(shared.endpoint(), *pair[0], version=4, clean=False) as device:
+    with Device(shared.endpoint(), *pair[0], version=4, client_id="", clean=False) as device:
         assert device.connack.code == 2
 
 
@@ -80,7 +80,7 @@ def test_stat_passes_what_waits(shared, pair):
         got = [receiver.take().payload.decode() for _ in range(43)]
     assert [g for g in got if g.startswith("stat")] == [f"stat {i}" for i in range(3)]
     assert [g for g in got if g.startswith("routine")] == [f"routine {i}" for i in range(40)]
-    assert max(got.index(f"stat {i}") for i in range(3)) < 6
+    assert max(got.index(f"stat {i}") for i in range(3)) < 9, "lanes are served 8:4:1"
 
 
 def test_takeover_moves_the_session_also_between_gateways(make_playground):
@@ -188,7 +188,8 @@ def test_reconnect_in_the_middle_of_a_delivery(shared, unique):
     while len(order) < 200 and connections < 60:
         connections += 1
         with Device(shared.endpoint(), *bob) as receiver:
-            receiver.subscribe()
+            if not receiver.connack.session_present:
+                receiver.subscribe()
             for count in range(7):
                 message = receiver.take(acknowledge=count < 5)  # the last ones are received, not acknowledged
                 if message.user("wp-id") not in seen:

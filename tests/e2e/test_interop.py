@@ -43,9 +43,9 @@ def test_mosquitto_sends_and_receives(shared, pair, version, transport):
 def test_mosquitto_is_told_of_refusals(shared, pair):
     alice, _ = pair
     done = mosquitto("mosquitto_pub", shared, "mqtt", "mqttv5", (alice[0], "wrong"), "-t", "wp/v1/to/x", "-m", "x")
-    assert done.returncode != 0 and "ot authori" in done.stderr + done.stdout
+    assert done.returncode != 0 and "Bad User Name or Password" in done.stderr + done.stdout
     done = mosquitto("mosquitto_pub", shared, "mqtt", "mqttv5", alice, "-t", "wp/v1/to/nobody-there", "-m", "x")
-    assert "Topic name invalid" in done.stderr + done.stdout or done.returncode != 0, (done.stdout, done.stderr)
+    assert "no such recipient" in done.stderr + done.stdout
 
 
 def test_mosquitto_expiry_and_large_body(shared, pair, tmp_path):
