@@ -38,7 +38,6 @@ struct wp_group {
     struct wp_group_config config;
     struct wp_group_callbacks callbacks;
     struct wp_replica *replica;
-    struct wp_state_batch *batch;
     struct wp_group_found found; /* between create and start */
     bool started;
     bool busy;
@@ -89,8 +88,7 @@ int wp_group_create(struct wp_store *store, const struct wp_group_config *config
         .heartbeat_ms = group->config.heartbeat_ms,
         .inflight_entries = group->config.inflight_entries,
     };
-    group->batch = wp_state_batch_create(store);
-    int error = group->batch ? wp_replica_create(&replica_config, &group->replica) : WP_E_NOMEM;
+    int error = wp_replica_create(&replica_config, &group->replica);
     if (!error) {
         error = wp_group_load(store, &group->config, &group->found);
     }
@@ -121,9 +119,6 @@ void wp_group_destroy(struct wp_group **group)
     }
     wp_group_found_free(&taken->found);
     wp_replica_destroy(&taken->replica);
-    if (taken->batch) {
-        wp_state_batch_destroy(&taken->batch);
-    }
     free(taken);
 }
 
@@ -164,13 +159,19 @@ static int apply_entry(struct wp_group *group, const struct wp_log_entry *entry)
         bool ours = group->leading && entry->term == wp_replica_term(group->replica);
         return group->callbacks.apply(group->callbacks.context, entry->index, entry->term, data, ours);
     }
-    if (entry->kind == WP_ENTRY_CHANGE) {
-        int error = wp_group_membership_put(group->batch, group->config.shard, entry->index, data);
-        if (error) {
-            return error;
-        }
+    struct wp_state_batch *batch = wp_state_batch_create(group->store);
+    if (!batch) {
+        return WP_E_NOMEM;
     }
-    return wp_state_commit(group->store, group->batch, group->config.shard, entry->index, entry->term);
+    int error = WP_OK;
+    if (entry->kind == WP_ENTRY_CHANGE) {
+        error = wp_group_membership_put(batch, group->config.shard, entry->index, data);
+    }
+    if (!error) {
+        error = wp_state_commit(group->store, batch, group->config.shard, entry->index, entry->term);
+    }
+    wp_state_batch_destroy(&batch);
+    return error;
 }
 
 /* Entries below the applied index stay in memory only for peers. */

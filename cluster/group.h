@@ -54,8 +54,8 @@ int wp_group_create(struct wp_store *store, const struct wp_group_config *config
 /* Starts the engine: entries above the durable applied index are applied again as they commit. With one voter
  * the group is leader at once and leading as soon as its first write is synced. */
 int wp_group_start(struct wp_group *group, uint64_t now_ms);
-/* The store must have completed every write of this group (close it first): completions refer to the group.
- */
+/* No write of this group may complete any more (drain or close the store before): completions refer to the
+ * group, which itself uses the store no more. */
 void wp_group_destroy(struct wp_group **group);
 
 /* Events. An error of class fatal (and WP_E_NOMEM) from any of them means: stop the process, acknowledge

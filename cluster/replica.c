@@ -2,8 +2,8 @@
  *
  * Invariants kept here (those of the engine stand in replica_step.c):
  *   1. the engine is never stepped while hard state waits for its sync;
- *   2. an entry counts as durable only when the write that brought this very copy of it is synced: a number per
- *      write tells, whatever was truncated and replaced meanwhile;
+ *   2. an entry counts as durable only when the write that brought this very copy of it is synced: a number
+ * per write tells, whatever was truncated and replaced meanwhile;
  *   3. a RAFT_CHANGE reaches the engine as the first and only new entry of its message;
  *   4. a message that the engine would mistake (same-term append to a leader, results out of their state)
  * stops here. */

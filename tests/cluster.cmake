@@ -1,8 +1,9 @@
-# cluster/: the codec, one replica, a group on a store whose syncs the test controls, and a seeded simulation.
+# cluster/: the codec, one replica, a group on the simulated store, and a seeded simulation of whole groups.
 wp_unit_test(test_cluster_message SOURCES unit/test_cluster_message.c LINK wp_cluster)
 wp_unit_test(test_cluster_replica SOURCES unit/test_cluster_replica.c LINK wp_cluster dep_raft)
 wp_unit_test(test_cluster_group SOURCES unit/test_cluster_group.c unit/cluster_disk.c LINK wp_cluster)
 wp_unit_test(test_cluster_sim SOURCES unit/test_cluster_sim.c unit/cluster_sim.c unit/cluster_disk.c LINK wp_cluster)
+target_link_options(test_cluster_sim PRIVATE -Wl,--wrap=wp_log_submit)
 
 # Test the tester: the simulation must find each seeded bug (table in cluster/README.md). The sources that carry bugs
 # are compiled once more with the bug and linked in front of the library.
@@ -10,6 +11,7 @@ function(wp_cluster_bug number)
   set(name test_cluster_bug_${number})
   add_executable(${name} unit/test_cluster_sim.c unit/cluster_sim.c unit/cluster_disk.c
     ${CMAKE_SOURCE_DIR}/cluster/replica.c ${CMAKE_SOURCE_DIR}/cluster/replica_step.c ${CMAKE_SOURCE_DIR}/cluster/group.c)
+  target_link_options(${name} PRIVATE -Wl,--wrap=wp_log_submit)
   target_compile_options(${name} PRIVATE -UWP_BUG -DWP_BUG=${number})
   target_link_libraries(${name} PRIVATE wp_flags wp_cluster dep_raft)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)

@@ -13,6 +13,7 @@
 #include "cluster/group.h"
 #include "tests/unit/cluster_disk.h"
 
+#define SIM_SHARD 0u
 #define SIM_NODES_MAX 5u
 #define SIM_INDEXES 8192u
 #define SIM_TERMS 4096u
@@ -136,9 +137,8 @@ static struct sim_name *name_find(struct sim *sim, uint64_t index, uint64_t term
 }
 
 /* Same index and term, same content and same predecessor: by induction, same log up to there. */
-static void observe_entry(void *context, const struct wp_log_entry *entry)
+static void observe_entry(struct sim_node *node, const struct wp_log_entry *entry)
 {
-    struct sim_node *node = context;
     struct sim *sim = node->sim;
     if (entry->index >= SIM_INDEXES) {
         breach(sim, "the run is too long for its tables");
@@ -157,6 +157,21 @@ static void observe_entry(void *context, const struct wp_log_entry *entry)
         breach(sim, "log matching: entry %llu of term %llu differs on node %u",
             (unsigned long long)entry->index, (unsigned long long)entry->term, node->number + 1);
     }
+}
+
+static struct sim *the_sim;
+
+/* Linked in place of wp_log_submit (--wrap), to see what is handed over before it is synced. */
+int __real_wp_log_submit(struct wp_store *store, const struct wp_log_write *write);
+int __wrap_wp_log_submit(struct wp_store *store, const struct wp_log_write *write);
+int __wrap_wp_log_submit(struct wp_store *store, const struct wp_log_write *write)
+{
+    for (uint32_t i = 0; i < SIM_NODES_MAX; i++) {
+        for (uint32_t j = 0; the_sim->nodes[i].disk == store && j < write->entry_count; j++) {
+            observe_entry(&the_sim->nodes[i], &write->entries[j]);
+        }
+    }
+    return __real_wp_log_submit(store, write);
 }
 
 static void observe_committed(struct sim_node *node, const struct wp_log_entry *entry)
@@ -218,13 +233,14 @@ static void check_leader(struct sim_node *node, const struct wp_replica *replica
 static void observe_applied(struct sim_node *node, uint64_t index)
 {
     for (uint64_t i = node->applied_index + 1; i <= index; i++) {
-        const struct wp_log_entry *entry = disk_log_entry(node->disk, i);
-        if (!entry) {
+        struct wp_log_entry entry = disk_log_entry(node->disk, SIM_SHARD, i);
+        if (!entry.data) {
             breach(node->sim, "durability: node %u applies %llu, which is not on its disk", node->number + 1,
                 (unsigned long long)i);
             return;
         }
-        observe_committed(node, entry);
+        observe_committed(node, &entry);
+        wp_bytes_release(&entry.data);
     }
     node->applied_index = index;
 }
@@ -298,7 +314,7 @@ static int node_apply(void *context, uint64_t index, uint64_t term, struct wp_sl
     uint8_t value[8];
     wp_put_u64le(value, node->chain);
     wp_state_put(node->batch, wp_slice(chain_key, sizeof chain_key), wp_slice(value, sizeof value));
-    return wp_state_commit(node->disk, node->batch, 0, index, term);
+    return wp_state_commit(node->disk, node->batch, SIM_SHARD, index, term);
 }
 
 static void node_leading(void *context, bool leading)
@@ -338,7 +354,7 @@ static void check_message(struct sim_node *node, uint64_t to, struct wp_slice by
     if (rpc.flags & WP_RPC_PRE_VOTE) {
         return;
     }
-    struct wp_log_hard_state hard = disk_hard(node->disk);
+    struct wp_log_hard_state hard = disk_hard(node->disk, SIM_SHARD);
     bool granted = rpc.type == WP_RPC_VOTE_RESULT && (rpc.flags & WP_RPC_GRANTED);
     if (hard.term < rpc.term || (granted && hard.voted_for != to)) {
         breach(node->sim, "persistence: node %u speaks of term %llu before it is on its disk",
@@ -389,6 +405,8 @@ static void node_start(struct sim_node *node)
     };
     struct wp_group_callbacks callbacks = {node, node_apply, node_leading, node_wake, node_send};
     bootstrap(sim, node->number, &config.bootstrap);
+    node->batch = wp_state_batch_create(node->disk);
+    WP_ASSERT(node->batch);
     struct wp_buffer chain = WP_BUFFER_INIT;
     bool known = wp_state_get(node->disk, wp_slice(chain_key, sizeof chain_key), &chain) == WP_OK;
     node->chain = known ? wp_get_u64le(chain.data) : 0;
@@ -397,8 +415,9 @@ static void node_start(struct sim_node *node)
     node->reported_tag = 0;
     node->commit_index = 0;
     node->led_term = 0;
-    for (uint64_t i = disk_log_first(node->disk); i && i <= disk_log_last(node->disk); i++) {
-        node->terms[i] = disk_log_entry(node->disk, i)->term;
+    uint64_t last = disk_log_last(node->disk, SIM_SHARD);
+    for (uint64_t i = disk_log_first(node->disk, SIM_SHARD); i && i <= last; i++) {
+        node->terms[i] = disk_log_term(node->disk, SIM_SHARD, i);
     }
     int error = wp_group_create(node->disk, &config, &callbacks, &node->group);
     if (error) {
@@ -410,13 +429,14 @@ static void node_start(struct sim_node *node)
     check_error(node, wp_group_start(node->group, sim->now_ms));
 }
 
-/* Of the writes on their way some reach the disk without anybody hearing of it, the rest is lost. */
+/* Of the writes on their way a prefix reaches the disk without anybody hearing of it, the rest is lost or
+ * torn; state falls back to any of its batches since the last flush. */
 static void node_crash(struct sim_node *node, uint64_t down_ms)
 {
     struct sim *sim = node->sim;
+    wp_state_batch_destroy(&node->batch);
+    disk_crash(&node->disk, wp_prng_next(&sim->prng));
     wp_group_destroy(&node->group);
-    disk_sync(node->disk, (uint32_t)below(sim, disk_pending(node->disk) + 1), false);
-    disk_crash(node->disk);
     node->restart_ms = sim->now_ms + 1 + below(sim, down_ms);
     sim->result->crashes++;
     trace(sim, 7, node->number, node->restart_ms);
@@ -425,8 +445,8 @@ static void node_crash(struct sim_node *node, uint64_t down_ms)
 static void node_disk(struct sim_node *node)
 {
     struct sim *sim = node->sim;
-    if (disk_pending(node->disk) > 0 && sim->now_ms >= node->sync_due_ms) {
-        disk_sync(node->disk, 1 + (uint32_t)below(sim, disk_pending(node->disk)), true);
+    if (wp_sim_pending(node->disk) > 0 && sim->now_ms >= node->sync_due_ms) {
+        check_error(node, wp_sim_sync(node->disk, 1 + (uint32_t)below(sim, wp_sim_pending(node->disk))));
         node->sync_due_ms = sim->now_ms + below(sim, sim->disk_ms_max + 1);
     }
     if (node->woken_tag > node->reported_tag && chance(sim, 700)) {
@@ -434,7 +454,7 @@ static void node_disk(struct sim_node *node)
         check_error(node, wp_group_persisted(node->group, sim->now_ms, node->woken_tag));
     }
     if (chance(sim, 20)) {
-        disk_flush(node->disk);
+        check_error(node, wp_state_flush(node->disk));
     }
 }
 
@@ -674,10 +694,8 @@ static void world_create(struct sim *sim)
         struct sim_node *node = &sim->nodes[i];
         node->sim = sim;
         node->number = i;
-        node->disk = disk_create();
-        disk_observe(node->disk, observe_entry, node);
-        node->batch = wp_state_batch_create(node->disk);
-        WP_ASSERT(node->batch);
+        node->disk = wp_sim_create();
+
         node_start(node);
     }
 }
@@ -689,6 +707,7 @@ void sim_run(const struct sim_options *options, struct sim_result *ret_result)
     *ret_result = (struct sim_result){0};
     sim->options = *options;
     sim->result = ret_result;
+    the_sim = sim;
     world_create(sim);
     run(sim);
     for (uint32_t i = 0; i < sim->message_count; i++) {
@@ -696,10 +715,10 @@ void sim_run(const struct sim_options *options, struct sim_result *ret_result)
     }
     free(sim->messages);
     for (uint32_t i = 0; i < options->node_count; i++) {
-        ret_result->compacted += disk_log_first(sim->nodes[i].disk) > 1;
+        ret_result->compacted += disk_log_first(sim->nodes[i].disk, SIM_SHARD) > 1;
         wp_group_destroy(&sim->nodes[i].group);
         wp_state_batch_destroy(&sim->nodes[i].batch);
-        disk_destroy(sim->nodes[i].disk);
+        wp_store_close(&sim->nodes[i].disk);
     }
     free(sim);
 }
