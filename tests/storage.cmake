@@ -32,3 +32,34 @@ wp_storage_bug(2 test_storage_sim failed_sync_acknowledges_nothing
   unit/test_storage_sim.c unit/test_storage_suite.c)
 wp_storage_bug(3 test_storage_sim flipped_bits_are_never_served
   unit/test_storage_sim.c unit/test_storage_suite.c)
+
+# The power-cut shim. Without sanitizers, whatever the preset: it is loaded before anything else.
+add_library(wp_powercut MODULE shim/powercut.c shim/image.c)
+target_compile_definitions(wp_powercut PRIVATE _GNU_SOURCE)
+target_compile_options(wp_powercut PRIVATE -O2 -g -U_FORTIFY_SOURCE -Wall -Wextra -Werror)
+target_link_libraries(wp_powercut PRIVATE Threads::Threads ${CMAKE_DL_LIBS})
+set_target_properties(wp_powercut PROPERTIES PREFIX "" LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+
+# Its self-test and the store under it; once more with a store that acknowledges before it syncs, and one that ignores
+# failed syncs: both must be found.
+function(wp_powercut_child name storage)
+  add_executable(${name} shim/powercut_child.c)
+  target_link_libraries(${name} PRIVATE wp_flags ${storage} wp_base)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+endfunction()
+function(wp_powercut_test name child filter will_fail)
+  add_test(NAME ${name} COMMAND test_storage_powercut WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 120 WILL_FAIL ${will_fail} ENVIRONMENT
+    "WP_POWERCUT_CHILD=${child};WP_TEST_FILTER=${filter};ASAN_OPTIONS=verify_asan_link_order=0")
+endfunction()
+wp_powercut_child(powercut_child wp_storage)
+wp_powercut_child(powercut_child_bug1 wp_storage_bug1)
+wp_powercut_child(powercut_child_bug2 wp_storage_bug2)
+add_executable(test_storage_powercut unit/test_storage_powercut.c unit/test_storage_rocks_help.c
+  unit/test_storage_suite.c)
+target_link_libraries(test_storage_powercut PRIVATE wp_flags wp_storage wp_base dep_cmocka)
+set_target_properties(test_storage_powercut PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+add_dependencies(test_storage_powercut wp_powercut powercut_child powercut_child_bug1 powercut_child_bug2)
+wp_powercut_test(test_storage_powercut powercut_child "*" FALSE)
+wp_powercut_test(test_storage_powercut_bug1 powercut_child_bug1 acknowledged_entries_survive_every_cut TRUE)
+wp_powercut_test(test_storage_powercut_bug2 powercut_child_bug2 failed_syncs_are_never_acknowledged TRUE)
