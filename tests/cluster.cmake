@@ -10,7 +10,9 @@ target_link_options(test_cluster_sim PRIVATE -Wl,--wrap=wp_log_submit)
 function(wp_cluster_bug number)
   set(name test_cluster_bug_${number})
   add_executable(${name} unit/test_cluster_sim.c unit/cluster_sim.c unit/cluster_disk.c
-    ${CMAKE_SOURCE_DIR}/cluster/replica.c ${CMAKE_SOURCE_DIR}/cluster/replica_step.c ${CMAKE_SOURCE_DIR}/cluster/group.c)
+    ${CMAKE_SOURCE_DIR}/cluster/replica.c ${CMAKE_SOURCE_DIR}/cluster/replica_start.c
+    ${CMAKE_SOURCE_DIR}/cluster/replica_receive.c ${CMAKE_SOURCE_DIR}/cluster/replica_step.c
+    ${CMAKE_SOURCE_DIR}/cluster/group_update.c)
   target_link_options(${name} PRIVATE -Wl,--wrap=wp_log_submit)
   target_compile_options(${name} PRIVATE -UWP_BUG -DWP_BUG=${number})
   target_link_libraries(${name} PRIVATE wp_flags wp_cluster dep_raft)

@@ -124,8 +124,7 @@ static bool chance(struct sim *sim, uint32_t per_mille)
     return below(sim, 1000) < per_mille;
 }
 
-/* --- the oracle
- * --------------------------------------------------------------------------------------------- */
+/* --- the oracle -------------------------------------------------------------------------------- */
 
 static struct sim_name *name_find(struct sim *sim, uint64_t index, uint64_t term)
 {
@@ -286,8 +285,7 @@ static void check_error(struct sim_node *node, int error)
     check_node(node);
 }
 
-/* --- callbacks
- * ---------------------------------------------------------------------------------------------- */
+/* --- callbacks --------------------------------------------------------------------------------- */
 
 static const uint8_t chain_key[] = {0, 0, 9, 'c'};
 
@@ -377,8 +375,7 @@ static void node_send(void *context, uint64_t to, struct wp_bytes *message)
     }
 }
 
-/* --- nodes
- * -------------------------------------------------------------------------------------------------- */
+/* --- nodes ------------------------------------------------------------------------------------- */
 
 static void bootstrap(const struct sim *sim, uint32_t number, struct wp_membership *ret_membership)
 {
@@ -530,8 +527,7 @@ static void node_step(struct sim_node *node)
     }
 }
 
-/* --- world
- * -------------------------------------------------------------------------------------------------- */
+/* --- world ------------------------------------------------------------------------------------- */
 
 /* Due messages leave in the order of their time; those of one millisecond in the order they were sent. */
 static void deliver(struct sim *sim)

@@ -101,7 +101,6 @@ static void node_open(struct node *node)
 static void node_init(struct node *node)
 {
     *node = (struct node){.disk = wp_sim_create()};
-    node->batch = wp_state_batch_create(node->disk);
     node->config =
         (struct wp_group_config){.shard = SHARD, .replica_id = SELF, .seed = 1, .log_keep_entries = 10};
     node->config.bootstrap = (struct wp_membership){1, {{SELF, WP_MEMBER_VOTER}}};

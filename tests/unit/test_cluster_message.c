@@ -24,8 +24,7 @@ static struct wp_slice slice_of(const struct wp_bytes *bytes)
     return wp_slice(bytes->data, bytes->size);
 }
 
-/* --- membership
- * --------------------------------------------------------------------------------------------- */
+/* --- membership -------------------------------------------------------------------------------- */
 
 static void test_membership_round_trip(void **state)
 {
@@ -93,8 +92,7 @@ static void test_membership_steps(void **state)
     assert_false(wp_membership_one_step(&three, &to)); /* replaced */
 }
 
-/* --- rpc
- * ---------------------------------------------------------------------------------------------------- */
+/* --- rpc --------------------------------------------------------------------------------------- */
 
 /* What is encoded comes back, and encoding what came back makes the same bytes. */
 static void check_round_trip(const struct wp_rpc *rpc, const struct wp_log_entry *entries)
@@ -290,8 +288,7 @@ static void test_rpc_damaged_is_refused_or_canonical(void **state)
     wp_bytes_release(&entries[1].data);
 }
 
-/* --- ring
- * --------------------------------------------------------------------------------------------------- */
+/* --- ring -------------------------------------------------------------------------------------- */
 
 static void ring_add(struct wp_entry_ring *ring, uint64_t index, uint64_t term)
 {
@@ -344,8 +341,7 @@ static void test_ring_against_a_model(void **state)
     wp_entry_ring_fini(&ring);
 }
 
-/* --- extent
- * ------------------------------------------------------------------------------------------------- */
+/* --- extent ------------------------------------------------------------------------------------ */
 
 static void test_extent_finds_the_last_bytes(void **state)
 {

@@ -28,8 +28,7 @@ static struct wp_replica *replica;
 static struct wp_replica_update update;
 static uint64_t now_ms;
 
-/* --- the replica under test
- * --------------------------------------------------------------------------------- */
+/* --- the replica under test -------------------------------------------------------------------- */
 
 static int setup(void **state)
 {
@@ -174,8 +173,7 @@ static uint64_t propose(void)
     return index;
 }
 
-/* --- starts
- * ------------------------------------------------------------------------------------------------- */
+/* --- starts ------------------------------------------------------------------------------------ */
 
 /* A sole voter leads when start returns: new term and own vote, barrier in the same write; ready after its
  * sync. */
@@ -302,8 +300,7 @@ static void test_starts_that_contradict_themselves(void **state)
     wp_bytes_release(&change);
 }
 
-/* --- durability
- * --------------------------------------------------------------------------------------------- */
+/* --- durability -------------------------------------------------------------------------------- */
 
 /* A vote is not sent before it is synced, and a second one in the same term is refused. */
 static void test_a_vote_parks_the_replica(void **state)
@@ -381,8 +378,7 @@ static void test_report_of_truncated_entries(void **state)
     assert_int_equal(wp_replica_last_index(replica), 2);
 }
 
-/* --- defects of the engine
- * ---------------------------------------------------------------------------------- */
+/* --- defects of the engine --------------------------------------------------------------------- */
 
 /* Raft.md rule 7: an append that ends before the commit index takes the engine's commit index back. Ours
  * stays. */
@@ -491,8 +487,7 @@ static void test_overtaken_refusal(void **state)
     assert_int_equal(wp_replica_commit_index(replica), 5);
 }
 
-/* --- the rules
- * ---------------------------------------------------------------------------------------------- */
+/* --- the rules --------------------------------------------------------------------------------- */
 
 /* Figure 8: an entry of an older term on a majority is not committed; it is with the first of the leader's
  * own. */
