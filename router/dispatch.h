@@ -140,6 +140,7 @@ struct wp_effect {
     struct wp_read_request read;
     struct {
         uint64_t after;
+        uint32_t quota;
         bool catching_up;
     } undo; /* dispatch's own */
 };

@@ -33,14 +33,24 @@ static int position_compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Ascending and each once: a resume repeats what was acknowledged before the link broke. */
 void wp_positions_sort(struct positions *positions)
 {
+    bool ascending = true;
+    for (uint32_t i = 1; i < positions->count && ascending; i++) {
+        ascending = positions->items[i - 1] < positions->items[i];
+    }
+    if (ascending) {
+        return;
+    }
+    qsort(positions->items, positions->count, sizeof(*positions->items), position_compare);
+    uint32_t kept = 1;
     for (uint32_t i = 1; i < positions->count; i++) {
-        if (positions->items[i - 1] > positions->items[i]) {
-            qsort(positions->items, positions->count, sizeof(*positions->items), position_compare);
-            return;
+        if (positions->items[i] != positions->items[kept - 1]) {
+            positions->items[kept++] = positions->items[i];
         }
     }
+    positions->count = kept;
 }
 
 bool wp_positions_have(const struct positions *sorted, uint64_t sequence)

@@ -202,6 +202,7 @@ static int deliver(struct wp_dispatch *dispatch, struct attachment *at, Wp__Lane
     effect->deliver.dup = pending->sent_before;
     effect->deliver.body = *body;
     effect->undo.after = at->lanes[lane].after;
+    effect->undo.quota = at->lanes[lane].quota;
     effect->undo.catching_up = at->catching_up;
     at->lanes[lane].after = pending->sequence;
     at->lanes[lane].quota -= at->lanes[lane].quota > 0;
@@ -274,6 +275,16 @@ static bool attachment_step(struct wp_dispatch *dispatch, struct attachment *at,
     return true;
 }
 
+/* Those that wait for a read come when there is room for one again. */
+static struct attachment *ready_first(struct wp_dispatch *dispatch)
+{
+    struct attachment *waiter = TAILQ_FIRST(&dispatch->read_wait);
+    if (waiter && dispatch->reads_under_way < dispatch->config.reads_max) {
+        wp_dispatch_place(dispatch, waiter, PLACE_READY);
+    }
+    return TAILQ_FIRST(&dispatch->ready);
+}
+
 bool wp_dispatch_next(struct wp_dispatch *dispatch, struct wp_effect *ret_effect)
 {
     struct attachment *at = TAILQ_FIRST(&dispatch->kicked);
@@ -286,7 +297,7 @@ bool wp_dispatch_next(struct wp_dispatch *dispatch, struct wp_effect *ret_effect
         wp_attachment_free(at);
         return true;
     }
-    while ((at = TAILQ_FIRST(&dispatch->ready))) {
+    while ((at = ready_first(dispatch))) {
         if (attachment_step(dispatch, at, ret_effect)) {
             return true;
         }
@@ -318,7 +329,7 @@ void wp_dispatch_refused(struct wp_dispatch *dispatch, const struct wp_effect *e
     wp_flights_close(&at->flights, flight);
     at->lanes[lane].after = effect->undo.after;
     at->lanes[lane].waiting = true;
-    at->lanes[lane].quota++;
+    at->lanes[lane].quota = effect->undo.quota;
     at->catching_up = effect->undo.catching_up;
     struct wp_body_key key = {dispatch->config.shard, lane, at->device->mailbox, effect->deliver.sequence};
     /* Without memory for it the body is read again. */
@@ -366,7 +377,6 @@ int wp_dispatch_read_done(struct wp_dispatch *dispatch, const struct wp_read_req
         struct wp_body_key key = {dispatch->config.shard, request->lane, request->mailbox, rows[i].sequence};
         (void)wp_body_cache_put(dispatch->cache, &key, &rows[i].body);
     }
-    struct attachment *waiter = TAILQ_FIRST(&dispatch->read_wait);
     struct wp_map_node *node = wp_map_find(&dispatch->mailboxes, wp_map_hash(request->mailbox, 0, 3));
     for (; node; node = wp_map_find_next(node)) {
         struct attachment *at = WP_MAP_OBJECT(node, struct attachment, mailbox_node);
@@ -379,7 +389,8 @@ int wp_dispatch_read_done(struct wp_dispatch *dispatch, const struct wp_read_req
             lane_next(dispatch, at, request->lane, &pending) && pending.sequence == request->from) {
             return WP_E_CORRUPT;
         }
-        if (at->place == PLACE_IDLE) {
+        if (at->place == PLACE_IDLE || at->place == PLACE_READ_WAIT) {
+            wp_dispatch_place(dispatch, at, PLACE_IDLE);
             wp_dispatch_wake(dispatch, at);
         }
         if (at->place == PLACE_READY) {
@@ -388,9 +399,6 @@ int wp_dispatch_read_done(struct wp_dispatch *dispatch, const struct wp_read_req
             TAILQ_INSERT_HEAD(&dispatch->ready, at, queue);
         }
         break;
-    }
-    if (waiter) {
-        wp_dispatch_place(dispatch, waiter, PLACE_READY);
     }
     return error == WP_E_CORRUPT || error == WP_E_IO ? error : WP_OK;
 }

@@ -175,7 +175,6 @@ static void stop_if_idle(struct wp_reactor *reactor)
     uv_close((uv_handle_t *)&reactor->async, NULL);
     uv_close((uv_handle_t *)&reactor->timer, NULL);
     uv_close((uv_handle_t *)&reactor->prepare, NULL);
-    uv_close((uv_handle_t *)&reactor->check, NULL);
 }
 
 struct stop_job {
@@ -279,18 +278,19 @@ static void on_async(uv_async_t *async)
     wp_reactor_settle(reactor);
 }
 
-static void on_check(uv_check_t *check)
-{
-    struct wp_reactor *reactor = check->data;
-    reactor->turn_started_us = wp_clock_mono_us();
-}
-
+/* One turn is everything since the last prepare, without the time that the loop slept. */
 static void on_prepare(uv_prepare_t *prepare)
 {
     struct wp_reactor *reactor = prepare->data;
-    if (reactor->turn_worked && reactor->turn_started_us) {
-        wp_metric_observe_us(WP_H_TURN, wp_clock_mono_us() - reactor->turn_started_us);
+    uint64_t now_us = wp_clock_mono_us();
+    uint64_t idle_us = uv_metrics_idle_time(&reactor->loop) / 1000;
+    uint64_t slept_us = idle_us - reactor->idle_us;
+    uint64_t passed_us = now_us - reactor->prepared_us;
+    if (reactor->turn_worked) {
+        wp_metric_observe_us(WP_H_TURN, passed_us > slept_us ? passed_us - slept_us : 0);
     }
+    reactor->prepared_us = now_us;
+    reactor->idle_us = idle_us;
     reactor->turn_worked = false;
 }
 
@@ -394,14 +394,13 @@ static int loop_init(struct wp_reactor *reactor)
     if (uv_loop_init(&reactor->loop)) {
         return WP_E_NOMEM;
     }
+    uv_loop_configure(&reactor->loop, UV_METRICS_IDLE_TIME);
     uv_async_init(&reactor->loop, &reactor->async, on_async);
     uv_timer_init(&reactor->loop, &reactor->timer);
     uv_prepare_init(&reactor->loop, &reactor->prepare);
-    uv_check_init(&reactor->loop, &reactor->check);
-    reactor->async.data = reactor->timer.data = reactor->prepare.data = reactor->check.data = reactor;
+    reactor->async.data = reactor->timer.data = reactor->prepare.data = reactor;
     uv_timer_start(&reactor->timer, on_timer, TICK_MS, TICK_MS);
     uv_prepare_start(&reactor->prepare, on_prepare);
-    uv_check_start(&reactor->check, on_check);
     return WP_OK;
 }
 

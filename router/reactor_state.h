@@ -114,7 +114,6 @@ struct wp_reactor {
     uv_async_t async;
     uv_timer_t timer;
     uv_prepare_t prepare;
-    uv_check_t check;
     struct wp_fabric *fabric;
     char **endpoints; /* of all reactors */
 
@@ -135,7 +134,8 @@ struct wp_reactor {
     bool failed;
     uint64_t stop_deadline_ms;
     uint64_t gauges_ms;
-    uint64_t turn_started_us;
+    uint64_t prepared_us; /* when the loop last went to wait */
+    uint64_t idle_us;     /* what it had slept by then */
     bool turn_worked;
 
     /* Hand-overs from other threads. */

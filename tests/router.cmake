@@ -1,3 +1,7 @@
 # Delivery as a machine of its own, and the router as gateways and the operator see it.
+wp_unit_test(test_dispatch_wire SOURCES unit/test_dispatch_wire.c LINK wp_dispatch)
+foreach(name core model)
+  wp_unit_test(test_dispatch_${name} SOURCES unit/test_dispatch_${name}.c unit/dispatch_fixture.c LINK wp_dispatch)
+endforeach()
 wp_unit_test(test_router_reactor SOURCES unit/test_router_reactor.c unit/router_fixture.c
   LINK wp_router dep_sodium dep_jansson)
