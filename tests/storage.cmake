@@ -8,6 +8,9 @@ wp_unit_test(test_storage_damage
 wp_unit_test(test_storage_disk
   SOURCES unit/test_storage_disk.c unit/test_storage_rocks_help.c unit/test_storage_suite.c
   LINK wp_storage wp_base dep_rocksdb)
+wp_unit_test(test_storage_commit
+  SOURCES unit/test_storage_commit.c unit/test_storage_rocks_help.c unit/test_storage_suite.c
+  LINK wp_storage wp_base)
 wp_unit_test(test_storage_sim SOURCES unit/test_storage_sim.c unit/test_storage_suite.c LINK wp_storage wp_base)
 
 # Seeded bugs (storage/README.md): the same tests against a storage library that has one, and they must fail.
