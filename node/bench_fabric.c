@@ -11,10 +11,12 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/histogram.h"
 #include "base/log.h"
 #include "node/fabric.h"
 
 #define BODY_SIZE_MAX (64u * 1024)
+#define STAT_SHARD 2u /* marks the STAT probes; their ticket is the time of sending */
 
 struct end {
     Wp__Role role;
@@ -24,6 +26,9 @@ struct end {
     struct wp_zap *zap;
     uv_loop_t loop;
     uv_async_t stop;
+    uv_timer_t probe;
+    struct wp_link *link;
+    struct wp_histogram stat_us;
     struct wp_fabric *fabric;
     uint64_t sent, received, turns;
     size_t body_size;
@@ -67,12 +72,32 @@ static void on_down(void *context, struct wp_link *link, int error)
     exit(1);
 }
 
+static void probe_take(struct end *end, struct wp_slice payload)
+{
+    Wp__Submit *submit = wp__submit__unpack(NULL, payload.size, payload.data);
+    if (submit && submit->shard == STAT_SHARD) {
+        wp_histogram_record(&end->stat_us, wp_clock_mono_us() - submit->ticket);
+    }
+    wp__submit__free_unpacked(submit, NULL);
+}
+
 static void on_frame(void *context, struct wp_link *link, enum wp_frame_type type, struct wp_slice payload)
 {
-    (void)type;
     struct end *end = context;
     __atomic_add_fetch(&end->received, 1, __ATOMIC_RELAXED);
     wp_link_credit_return(link, payload.size + WP_RECORD_HEAD_SIZE);
+    if (type == WP_FRAME_SUBMIT && payload.size < end->body_size) { /* probes have no body */
+        probe_take(end, payload);
+    }
+}
+
+static void probe_run(uv_timer_t *timer)
+{
+    struct end *end = timer->data;
+    Wp__Submit submit = WP__SUBMIT__INIT;
+    submit.ticket = wp_clock_mono_us();
+    submit.shard = STAT_SHARD;
+    (void)wp_link_send(end->link, WP_LINK_STAT, WP_FRAME_SUBMIT, &submit.base);
 }
 
 static void on_turn(void *context)
@@ -100,6 +125,9 @@ static void end_open(struct end *end)
     need(wp_zap_create(end->zmq, &end->zap), "allow-list");
     need(uv_loop_init(&end->loop), "loop");
     uv_async_init(&end->loop, &end->stop, stop_run);
+    uv_timer_init(&end->loop, &end->probe);
+    end->probe.data = end;
+    wp_histogram_init(&end->stat_us);
     struct wp_fabric_config config = {.loop = &end->loop,
         .zmq_context = end->zmq,
         .zap = end->zap,
@@ -123,6 +151,7 @@ static void end_close(struct end *end)
 {
     wp_fabric_destroy(&end->fabric);
     uv_close((uv_handle_t *)&end->stop, NULL);
+    uv_close((uv_handle_t *)&end->probe, NULL);
     uv_run(&end->loop, UV_RUN_DEFAULT);
     uv_loop_close(&end->loop);
     wp_zap_destroy(&end->zap);
@@ -165,9 +194,9 @@ int main(int argc, char **argv)
     end_open(&gateway);
     need(wp_zap_allow(router.zap, gateway.keys.public_text, gateway.node, gateway.role), "allow");
     char endpoint[64];
-    struct wp_link *link;
     need(wp_fabric_listen(router.fabric, "tcp://127.0.0.1:*", endpoint, sizeof endpoint), "listen");
-    need(wp_fabric_connect(gateway.fabric, endpoint, router.keys.public_text, &link), "connect");
+    need(wp_fabric_connect(gateway.fabric, endpoint, router.keys.public_text, &gateway.link), "connect");
+    uv_timer_start(&gateway.probe, probe_run, 600, 1);
     pthread_create(&router.thread, NULL, end_run, &router);
     pthread_create(&gateway.thread, NULL, end_run, &gateway);
 
@@ -186,9 +215,11 @@ int main(int argc, char **argv)
     pthread_join(gateway.thread, NULL);
     double rate = (double)(submits + delivers) / elapsed;
     printf(
-        "envelope_bytes=%zu submits_per_s=%.0f delivers_per_s=%.0f frames_per_s=%.0f cpu_us_per_frame=%.2f\n",
+        "envelope_bytes=%zu submits_per_s=%.0f delivers_per_s=%.0f frames_per_s=%.0f cpu_us_per_frame=%.2f "
+        "stat_us_p50=%" PRIu64 " stat_us_p99=%" PRIu64 " stat_us_max=%" PRIu64 "\n",
         body_size, (double)submits / elapsed, (double)delivers / elapsed, rate,
-        cpu * 1e6 / (double)(submits + delivers));
+        cpu * 1e6 / (double)(submits + delivers), wp_histogram_quantile(&router.stat_us, 0.5),
+        wp_histogram_quantile(&router.stat_us, 0.99), router.stat_us.max);
     end_close(&gateway);
     end_close(&router);
     return submits > 0 && delivers > 0 ? 0 : 1;

@@ -1,6 +1,7 @@
-/* Why a guard stands in front of libcyaml: its errors name the mapping that holds a mistake, not the line of
- * the mistake, and it takes numbers in octal, aliases and any depth. The guard reads libyaml's events, needs
- * no recursion beyond the three levels that exist, and stops at the first event that does not belong there.
+/* Why a guard stands in front of libcyaml: its errors name the mapping that holds a mistake, not the
+ * line of the mistake, and it takes numbers in octal, aliases and any depth. The guard reads libyaml's
+ * events, needs no recursion beyond the three levels that exist, and stops at the first event that
+ * does not belong there.
  *
  * 1. What passes the guard is loaded by libcyaml without an error, except for memory.
  * 2. A message names the first mistake in the file; missing keys come after all others. */

@@ -1,6 +1,7 @@
-/* 1. A configuration that is handed out has every text set (never NULL) and every number inside its range.
- * 2. All its memory came from malloc: libcyaml's default allocator and our defaults agree, and libcyaml frees
- * both. */
+/* 1. A configuration that is handed out has every text set (never NULL) and every number inside its
+ *    range.
+ * 2. All its memory came from malloc: libcyaml's default allocator and our defaults agree, and
+ *    libcyaml frees both. */
 #include "node/config_load.h"
 
 #include <arpa/inet.h>

@@ -1,8 +1,8 @@
 /* The fabric's turn: everything that arrived goes up, then everything that is queued leaves.
  *
  * 1. Callbacks are made only inside a turn; links and sockets that they end are released after it.
- * 2. A peer is judged silent only in a turn that read its socket empty, so a stall of our own loop downs
- * nobody.
+ * 2. A peer is judged silent only in a turn that read its socket empty, so a stall of our own loop
+ *    downs nobody.
  * 3. Nothing is sent to a link whose key was revoked: the check runs in the turn after the change. */
 #include "node/fabric.h"
 

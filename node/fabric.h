@@ -1,21 +1,25 @@
-/* The fabric: links between gateways and routers over ZeroMQ (DEALER connects, ROUTER listens) with CURVE.
+/* The fabric: links between gateways and routers over ZeroMQ (DEALER connects, ROUTER listens) with
+ * CURVE.
  *
- * One wp_fabric per event loop, used on that loop's thread only. It owns the sockets, the batching, the
- * chunking of frames above 64 KiB, the credit, the hello and the heartbeat; what it hands up are whole frames
- * of live links.
+ * One wp_fabric per event loop, used on that loop's thread only. It owns the sockets, the batching,
+ * the chunking of frames above 64 KiB, the credit, the hello and the heartbeat; what it hands up are
+ * whole frames of live links.
  *
- *   - Outgoing frames queue per link in four lanes (control, stat, urgent, routine; the latter three served
- * 8:4:1) and leave at the end of each loop turn, packed into ZeroMQ messages of up to 128 KiB. It never waits
- * to fill one.
+ *   - Outgoing frames queue per link in four lanes (control, stat, urgent, routine; the latter three
+ *     served 8:4:1) and leave at the end of each loop turn, packed into ZeroMQ messages of up to 128
+ *     KiB. It never waits to fill one.
  *   - Submit (towards a router) and Deliver (towards a gateway) consume credit: payload bytes +
- * WP_RECORD_HEAD_SIZE. The receiver returns it with wp_link_credit_return. Without credit wp_link_send
- * answers WP_E_FULL; `writable` tells when to try again. Other frames are bounded by a byte cap per link
- * (WP_E_FULL past it).
- *   - A frame is attributed by the User-Id that the ZAP handler set from the authenticated key, never by a
- * field in it. Frame types are checked per role; a frame of a wrong cluster, destination or type is counted,
- * logged once per link and dropped.
- *   - Each connection starts with Hello. A new nonce from the peer means that all soft state is gone: `down`
- * is called, then `up`, and both sides resend what is unanswered.
+ *     WP_RECORD_HEAD_SIZE. The receiver returns it with wp_link_credit_return. Without credit
+ *     wp_link_send answers WP_E_FULL; `writable` tells when to try again. The last quarter of the
+ *     window is kept from routine frames and the last eighth from urgent ones, so STAT never waits
+ *     for routine frames to be returned; a frame larger than its part may go when nothing is open.
+ *     Other frames are bounded by a byte cap per link (WP_E_FULL past it).
+ *   - About half a mebibyte is on its way in sockets and pipes at most: what waits, waits in lanes.
+ *   - A frame is attributed by the User-Id that the ZAP handler set from the authenticated key, never
+ *     by a field in it. Frame types are checked per role; a frame of a wrong cluster, destination or
+ *     type is counted, logged once per link and dropped.
+ *   - Each connection starts with Hello. A new nonce from the peer means that all soft state is gone:
+ *     `down` is called, then `up`, and both sides resend what is unanswered.
  *   - A peer silent for 5 s (heartbeats every 1 s) is down; connecting goes on by itself. */
 #ifndef WP_NODE_FABRIC_H
 #define WP_NODE_FABRIC_H
@@ -52,6 +56,7 @@ struct wp_fabric_config {
     uint64_t window_bytes; /* credit that this side grants each peer (8 MiB when 0) */
 };
 
+/* Callbacks may send and disconnect; they must not destroy the fabric. */
 struct wp_fabric_callbacks {
     void *context;
     /* Hello exchanged; frames may flow. `node` and `role` are the authenticated ones. */
@@ -92,7 +97,7 @@ int wp_link_send(
     struct wp_link *link, enum wp_link_lane lane, enum wp_frame_type type, const ProtobufCMessage *message);
 /* The peer's Submit/Deliver bytes that were taken off our buffers; sent coalesced at the end of the turn. */
 void wp_link_credit_return(struct wp_link *link, uint64_t bytes);
-/* Bytes that a credit-controlled frame may still use. */
+/* Bytes that routine credit-controlled frames may still use. */
 uint64_t wp_link_credit(const struct wp_link *link);
 bool wp_link_up(const struct wp_link *link);
 const char *wp_link_node(const struct wp_link *link); /* authenticated name of the peer; "" before up */

@@ -1,5 +1,5 @@
-/* Key files are text so that an operator can compare the public half by eye; the secret half is the reason
- * for the mode check.
+/* Key files are text so that an operator can compare the public half by eye; the secret half is the
+ * reason for the mode check.
  *
  * 1. A key file that group or others may read is refused: it may have been copied.
  * 2. A file is never overwritten: a node that loses its key loses its place in the allow-list. */

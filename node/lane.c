@@ -1,8 +1,9 @@
 /* The outgoing lanes of a link.
  *
- * 1. Records leave a lane in the order they came; chunks of one frame stand together in their lane, so a
- * receiver sees at most one open frame per lane.
- * 2. Deficit round robin (Shreedhar and Varghese 1995) by bytes: a lane that waits alone gets everything.
+ * 1. Records leave a lane in the order they came; chunks of one frame stand together in their lane, so
+ *    a receiver sees at most one open frame per lane.
+ * 2. Deficit round robin (Shreedhar and Varghese 1995) by bytes: a lane that waits alone gets
+ *    everything.
  * 3. link->queued_bytes is the sum of what is left in all lanes. */
 #include "node/link.h"
 

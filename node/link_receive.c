@@ -1,10 +1,10 @@
 /* Records of live links on their way up.
  *
  * 1. A frame goes up only when its type is allowed to the peer's authenticated role.
- * 2. At most one frame per lane is being put together from chunks, of at most WP_FRAME_SIZE_MAX, and its
- * bytes come in order; anything else ends the link.
- * 3. A peer that sends more than its window plus one frame ends the link: its memory is bounded by us, not by
- * it. */
+ * 2. At most one frame per lane is being put together from chunks, of at most WP_FRAME_SIZE_MAX, and
+ *    its bytes come in order; anything else ends the link.
+ * 3. A peer that sends more than its window plus one frame ends the link: its memory is bounded by us,
+ *    not by it. */
 #include "node/link.h"
 
 #include <stdio.h>

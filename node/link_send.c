@@ -1,8 +1,8 @@
 /* Credit, the byte cap and packing.
  *
  * 1. credit + bytes of controlled frames that the peer has not returned == the window it announced.
- * 2. The last quarter of the window is closed to routine frames and the last eighth to urgent ones, so that
- * routine traffic that uses up its credit never keeps STAT waiting for a return.
+ * 2. The last quarter of the window is closed to routine frames and the last eighth to urgent ones, so
+ *    that routine traffic that uses up its credit never keeps STAT waiting for a return.
  * 3. Memory is reserved before a message is started: what was started is always finished. */
 #include "node/link.h"
 

@@ -1,11 +1,11 @@
 /* The listening side: many peers on one ROUTER socket.
  *
- * 1. A peer is who its User-Id says, which the ZAP handler made from its key; a link is found by routing id
- * and must carry the User-Id it was made with.
- * 2. A link is made by a hello and by nothing else. A peer that talks without one (we forgot it while it was
- * paused) is answered with a hello of a fresh nonce, so that it starts again at once.
+ * 1. A peer is who its User-Id says, which the ZAP handler made from its key; a link is found by
+ *    routing id and must carry the User-Id it was made with.
+ * 2. A link is made by a hello and by nothing else. A peer that talks without one (we forgot it while
+ *    it was paused) is answered with a hello of a fresh nonce, so that it starts again at once.
  * 3. The monitor is read before a link is made: what it says later of this descriptor is about this
- * connection. */
+ *    connection. */
 #include "node/link.h"
 
 #include <string.h>

@@ -1,9 +1,10 @@
 /* HTTP for people and scrapers.
  *
- * 1. The TCP address is loopback and serves only reading (health, metrics); commands go through the unix
- * socket, whose authority is the kernel's word about the peer (SO_PEERCRED): our own user or root.
- * 2. A body is kept only where a command may come (unix socket, /v1/) and only up to BODY_SIZE_MAX; more is
- * read and thrown away so that the client gets its answer.
+ * 1. The TCP address is loopback and serves only reading (health, metrics); commands go through the
+ *    unix socket, whose authority is the kernel's word about the peer (SO_PEERCRED): our own user or
+ *    root.
+ * 2. A body is kept only where a command may come (unix socket, /v1/) and only up to BODY_SIZE_MAX;
+ *    more is read and thrown away so that the client gets its answer.
  * 3. Every answer that is not a success is JSON: {"error": slug, "message": sentence}. */
 #include "node/management.h"
 
@@ -141,7 +142,8 @@ static enum MHD_Result command_answer(struct wp_management *management, struct M
     if (!config->handle) {
         return answer_error(connection, MHD_HTTP_NOT_FOUND, WP_E_NOT_FOUND, "this process takes no commands");
     }
-    struct wp_management_request command = {method, path, {request->body.data, request->body.size}, connection};
+    struct wp_management_request command = {
+        method, path, {request->body.data, request->body.size}, connection};
     struct wp_buffer out = WP_BUFFER_INIT;
     int status = config->handle(config->context, &command, &out);
     enum MHD_Result result = answer(connection, (unsigned)status, TYPE_JSON, NULL, out.data, out.size);

@@ -19,7 +19,8 @@ struct wp_management_request {
     void *arguments;      /* for wp_management_argument */
 };
 
-/* Value of a query argument ("?after=NAME"), percent-decoded; NULL without it. Lives as long as the request. */
+/* Value of a query argument ("?after=NAME"), percent-decoded; NULL without it. Lives as long as the request.
+ */
 const char *wp_management_argument(const struct wp_management_request *request, const char *name);
 
 struct wp_management_config {

@@ -1,9 +1,15 @@
-/* 1. A connecting socket serves one connection: its owner closes it when WP_PORT_LOST comes, so that nothing
- * of an old connection can be read later. libzmq reconnects by itself only until the first handshake.
- * 2. Pipes are short (PIPE_MESSAGES_MAX): what waits, waits in the link's lanes, where STAT can still pass
- * it. A full pipe is an answer (WP_E_FULL), never a drop: ROUTER_MANDATORY, and DEALER is asked for POLLOUT
- * first.
- * 3. Monitors are always read until EAGAIN, so their descriptor alone tells when to read again. */
+/* 1. A connecting socket serves one connection: its owner closes it when WP_PORT_LOST comes, so that
+ *    nothing of an old connection can be read later. libzmq reconnects by itself only until the first
+ *    handshake.
+ * 2. Pipes and kernel buffers are short: what waits, waits in the link's lanes, where STAT can still
+ *    pass it. About half a mebibyte is on its way at most; with libzmq's defaults it was the whole
+ *    credit, and a STAT frame on a saturated link took 24 ms instead of 4. A full pipe is an answer
+ *    (WP_E_FULL), never a drop: ROUTER_MANDATORY, and DEALER is asked for POLLOUT first.
+ * 3. ZMTP heartbeats stay off: libzmq 4.3.4 aborts (its issue 4364) when the heartbeat timer of a
+ *    connection fires that ended while its receive pipe was full, as happens to a process that was
+ *    paused. The links have heartbeats of their own, and the kernel ends dead connections (keep-alive,
+ *    TCP_USER_TIMEOUT).
+ * 4. Monitors are always read until EAGAIN, so their descriptor alone tells when to read again. */
 #include "node/port.h"
 
 #include <errno.h>
@@ -15,10 +21,10 @@
 #include "base/error.h"
 #include "proto/frame.h"
 
-#define PIPE_MESSAGES_MAX 16
-#define RECEIVE_MESSAGES_MAX 64
-#define HEARTBEAT_INTERVAL_MS 1000
-#define HEARTBEAT_TIMEOUT_MS 5000
+#define PIPE_MESSAGES_MAX 2 /* on each side; libzmq needs two, for it counts the routing id as one */
+#define KERNEL_BUFFER_SIZE (128 * 1024)
+#define KEEPALIVE_S 5
+#define UNACKNOWLEDGED_MS 15000
 #define HANDSHAKE_INTERVAL_MS 3000
 #define CONNECT_TIMEOUT_MS 1000
 #define RECONNECT_INTERVAL_MS 50
@@ -36,11 +42,15 @@ static int options_set(struct wp_port *port, const struct wp_keypair *keys, cons
     } both[] = {
         {ZMQ_LINGER, 0},
         {ZMQ_SNDHWM, PIPE_MESSAGES_MAX},
-        {ZMQ_RCVHWM, RECEIVE_MESSAGES_MAX},
+        {ZMQ_RCVHWM, PIPE_MESSAGES_MAX},
+        {ZMQ_SNDBUF, KERNEL_BUFFER_SIZE},
+        {ZMQ_RCVBUF, KERNEL_BUFFER_SIZE},
         {ZMQ_HANDSHAKE_IVL, HANDSHAKE_INTERVAL_MS},
-        {ZMQ_HEARTBEAT_IVL, HEARTBEAT_INTERVAL_MS},
-        {ZMQ_HEARTBEAT_TIMEOUT, HEARTBEAT_TIMEOUT_MS},
-        {ZMQ_HEARTBEAT_TTL, HEARTBEAT_TIMEOUT_MS},
+        {ZMQ_TCP_KEEPALIVE, 1},
+        {ZMQ_TCP_KEEPALIVE_IDLE, KEEPALIVE_S},
+        {ZMQ_TCP_KEEPALIVE_INTVL, KEEPALIVE_S},
+        {ZMQ_TCP_KEEPALIVE_CNT, 3},
+        {ZMQ_TCP_MAXRT, UNACKNOWLEDGED_MS},
         {ZMQ_IMMEDIATE, 1},
         {ZMQ_CONNECT_TIMEOUT, CONNECT_TIMEOUT_MS},
         {ZMQ_RECONNECT_IVL, RECONNECT_INTERVAL_MS},

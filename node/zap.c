@@ -1,10 +1,10 @@
-/* The ZAP handler of a process. It is a thread of its own because libzmq's I/O threads wait for its answers
- * while our loops may be busy.
+/* The ZAP handler of a process. It is a thread of its own because libzmq's I/O threads wait for its
+ * answers while our loops may be busy.
  *
  * 1. A key that is not in the table is refused with 400; there is no default.
  * 2. The User-Id names role, node and key, so that a batch can be attributed without a field in it.
- * 3. `generation` grows after the table changed, under the lock: who reads a generation and then checks can
- * only be too careful. */
+ * 3. `generation` grows after the table changed, under the lock: who reads a generation and then
+ *    checks can only be too careful. */
 #include "node/zap.h"
 
 #include <errno.h>
@@ -167,6 +167,8 @@ static void *zap_run(void *argument)
             request_answer(zap, &request, whole);
         }
     }
+    /* zmq_close frees the name some time later, on libzmq's own thread; unbinding frees it now. */
+    zmq_unbind(zap->responder, ZAP_ENDPOINT);
     zmq_close(zap->responder);
     zmq_close(zap->stop_receiver);
     return NULL;

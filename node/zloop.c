@@ -1,7 +1,7 @@
 /* The one place that knows how ZMQ_FD and libuv fit together.
  *
- * 1. A loop never blocks while a touched socket has POLLIN: prepare asks, and an idle handle keeps poll from
- * blocking.
+ * 1. A loop never blocks while a touched socket has POLLIN: prepare asks, and an idle handle keeps
+ *    poll from blocking.
  * 2. `turn` runs at most once per loop iteration, so timers and other handles get their share.
  * 3. Handles outlive destroy until libuv has closed them; they share one allocation with a count. */
 #include "node/zloop.h"

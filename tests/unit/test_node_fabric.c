@@ -213,6 +213,34 @@ static void test_stat_overtakes_a_chunked_frame(void **state)
     fixture_destroy(&fixture);
 }
 
+/* The whole routine credit waits to be sent; a STAT frame sent then passes all but what is on its way
+ * already. */
+static void test_stat_passes_a_saturated_link(void **state)
+{
+    (void)state;
+    struct fixture *fixture = fixture_create();
+    struct fixture_end *gateway = fixture_gateway(fixture);
+    unsigned sent = 0;
+    while (fixture_submit(gateway, WP_LINK_ROUTINE, sent + 1, 1000) == WP_OK) {
+        sent++;
+    }
+    assert_in_range(sent, 5500, 6291); /* three quarters of 8 MiB */
+    fixture_begin(fixture);
+    for (unsigned i = 0; i < 3; i++) {
+        fixture_step(fixture);
+    }
+    unsigned arrived = fixture->router->frame_count;
+    assert_int_equal(fixture_submit(gateway, WP_LINK_STAT, 1000000, 100), WP_OK);
+    FIXTURE_UNTIL(fixture, fixture->router->frame_count == sent + 1);
+    unsigned at = 0;
+    while (fixture->router->frames[at].number != 1000000) {
+        at++;
+    }
+    assert_in_range(at - arrived, 0, 2000);
+    fixture_end_destroy(&gateway);
+    fixture_destroy(&fixture);
+}
+
 static void test_frame_over_the_limit_is_refused(void **state)
 {
     (void)state;
@@ -364,6 +392,7 @@ int main(void)
         cmocka_unit_test(test_credit_runs_out_and_comes_back),
         cmocka_unit_test(test_frame_larger_than_the_window_goes_alone),
         cmocka_unit_test(test_stat_overtakes_a_chunked_frame),
+        cmocka_unit_test(test_stat_passes_a_saturated_link),
         cmocka_unit_test(test_frame_over_the_limit_is_refused),
         cmocka_unit_test(test_lanes_are_weighted),
         cmocka_unit_test(test_control_leaves_first),
