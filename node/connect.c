@@ -126,8 +126,15 @@ bool wp_connector_receive(struct wp_link *link)
     size_t bytes = 0;
     for (unsigned i = 0; i < WP_TURN_MESSAGES_MAX && bytes < WP_TURN_BYTES_MAX; i++) {
         struct wp_port_message message;
-        if ((link->state != WP_LINK_STATE_GREETING && link->state != WP_LINK_STATE_UP) ||
-            !wp_port_receive(&link->port, &message)) {
+        if (link->state != WP_LINK_STATE_GREETING && link->state != WP_LINK_STATE_UP) {
+            /* Nothing to read yet; but libzmq's own commands wait behind the descriptor, and until they are
+             * taken it stays readable and the loop spins. */
+            if (link->port.socket) {
+                wp_zsocket_touch(link->port.data);
+            }
+            return true;
+        }
+        if (!wp_port_receive(&link->port, &message)) {
             return true;
         }
         struct wp_slice batch = wp_port_message_payload(&message);

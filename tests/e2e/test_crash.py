@@ -90,3 +90,18 @@ def test_clean_stop_and_start_loses_nothing(make_playground):
         time.sleep(0.3)
         playground.restart("router-1", signal="TERM")
     assert finish_and_compare(playground, senders, receiving) > 100
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_gateway_idles_while_the_router_is_away(playground):
+    pid = playground.pid("gateway-1")
+    playground.kill("router-1")
+    time.sleep(0.5)
+    before = cpu_seconds(pid)
+    time.sleep(3)
+    assert cpu_seconds(pid) - before < 0.45 * SLOW, "the gateway spins"
