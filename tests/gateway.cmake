@@ -1,6 +1,6 @@
 # gateway/: the machines on their own, and a whole gateway with a fake router behind it.
 set(gateway_rig unit/gateway_rig.c unit/gateway_certificate.c)
-foreach(part IN ITEMS flow)
+foreach(part IN ITEMS edge flow)
   wp_unit_test(test_gateway_${part} SOURCES unit/test_gateway_${part}.c ${gateway_rig}
     LINK wp_gateway wp_node dep_openssl dep_sodium)
 endforeach()

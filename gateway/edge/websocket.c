@@ -18,7 +18,8 @@ struct wp_websocket {
     struct wp_buffer *mqtt, *wire; /* set during a call */
     bool open;                     /* the upgrade was accepted */
     bool out_of_memory;
-    bool text; /* a frame with something else than bytes came */
+    bool carries; /* the frame that is being read has MQTT bytes */
+    bool text;    /* a frame with something else than bytes came */
 };
 
 static ssize_t on_receive(wslay_event_context_ptr wslay, uint8_t *data, size_t size, int flags, void *user)
@@ -53,13 +54,16 @@ static void on_frame_start(
     struct wp_websocket *websocket = user;
     (void)wslay;
     websocket->text = websocket->text || arg->opcode == WSLAY_TEXT_FRAME;
+    /* Control frames pass here too; their payload is no MQTT. */
+    websocket->carries = arg->opcode == WSLAY_BINARY_FRAME || arg->opcode == WSLAY_CONTINUATION_FRAME;
 }
 
 static void on_frame_chunk(
     wslay_event_context_ptr wslay, const struct wslay_event_on_frame_recv_chunk_arg *arg, void *user)
 {
     struct wp_websocket *websocket = user;
-    if (websocket->text || wslay_event_get_close_received(wslay)) {
+    (void)wslay;
+    if (websocket->text || !websocket->carries) {
         return;
     }
     if (wp_buffer_append(websocket->mqtt, arg->data, arg->data_length) != WP_OK) {

@@ -183,9 +183,19 @@ static void on_frame(void *context, struct wp_link *link, enum wp_frame_type typ
         protobuf_c_message_unpack(descriptors[type], NULL, payload.size, payload.data);
     assert_non_null(message);
     if (type == WP_FRAME_SUBMIT) {
-        wp_link_credit_return(link, payload.size + WP_RECORD_HEAD_SIZE);
+        rig->router.held_credit += payload.size + WP_RECORD_HEAD_SIZE;
+        if (!rig->router.hold_credit) {
+            wp_link_credit_return(link, rig->router.held_credit);
+            rig->router.held_credit = 0;
+        }
         submit_take(rig, (Wp__Submit *)message);
     } else if (type == WP_FRAME_ATTACH) {
+        if (rig->router.hold_attach) {
+            rig->router.hold_attach = false;
+            rig->router.attach_count++;
+            rig->router.held_attach = (Wp__Attach *)message;
+            return;
+        }
         attach_take(rig, (Wp__Attach *)message);
     } else if (type == WP_FRAME_DETACH) {
         const Wp__Detach *detach = (Wp__Detach *)message;
@@ -257,6 +267,26 @@ uint64_t rig_deliver(
     deliver.envelope = (ProtobufCBinaryData){wp__envelope__pack(&envelope, packed), packed};
     router_send(rig, (enum wp_link_lane)lane, WP_FRAME_DELIVER, &deliver.base);
     return deliver.sequence;
+}
+
+void rig_kick(struct rig *rig, const char *user, int error)
+{
+    struct rig_attached *row = attached_find(rig, user, NULL);
+    assert_non_null(row);
+    kick_send(rig, row->session, error);
+}
+
+void rig_attach_release(struct rig *rig)
+{
+    attach_take(rig, rig->router.held_attach);
+    wp__attach__free_unpacked(rig->router.held_attach, NULL);
+    rig->router.held_attach = NULL;
+}
+
+void rig_credit_release(struct rig *rig)
+{
+    wp_link_credit_return(rig->router.link, rig->router.held_credit);
+    rig->router.held_credit = 0;
 }
 
 void rig_router_start(struct rig *rig)

@@ -53,8 +53,12 @@ struct rig_router {
     uint64_t acked[RIG_LOG_MAX];
     uint32_t acked_count;
     uint32_t resume_in_flight, resume_acknowledged; /* positions in the last Resume */
-    bool silent;                                    /* submits get no answer */
-    int answer; /* error for all submits; WP_OK = by recipient: "nobody" unknown, "full" mailbox full */
+    bool hold_attach;                               /* the next Attach is answered by rig_attach_release */
+    Wp__Attach *held_attach;
+    bool hold_credit; /* credit of submits is kept until rig_credit_release */
+    uint64_t held_credit;
+    bool silent; /* submits get no answer */
+    int answer;  /* error for all submits; WP_OK = by recipient: "nobody" unknown, "full" mailbox full */
     int attach_answer; /* error for all attaches; WP_OK = by password */
     bool deliver;      /* accepted messages go to the recipient's attached devices */
 };
@@ -128,5 +132,10 @@ struct rig_client *rig_client_attach(struct rig *rig, enum wp_mqtt_version versi
 /* Sends a Deliver of `body` to the attached device. Returns its position. */
 uint64_t rig_deliver(
     struct rig *rig, const char *user, Wp__Lane lane, const char *body, size_t body_size, bool dup);
+
+/* Ends the session of the user's attached device as the router would. */
+void rig_kick(struct rig *rig, const char *user, int error);
+void rig_attach_release(struct rig *rig);
+void rig_credit_release(struct rig *rig);
 
 #endif
