@@ -83,6 +83,27 @@ void wp_key_seen(struct wp_key *key, uint32_t shard, uint64_t bucket, uint64_t e
     key_u64(key, entry);
 }
 
+void wp_key_journal(struct wp_key *key, uint32_t shard, uint64_t entry)
+{
+    wp_key_mailbox(key, shard, WP_KEY_JOURNAL, entry);
+}
+
+int wp_key_join(struct wp_key *key, uint32_t shard, struct wp_slice rest)
+{
+    if (rest.size == 0 || rest.size > WP_KEY_SIZE_MAX - WP_KEY_SHARD_SIZE) {
+        return WP_E_CORRUPT;
+    }
+    key->size = 0;
+    key_u32(key, shard);
+    key_bytes(key, rest.data, rest.size);
+    return WP_OK;
+}
+
+int wp_key_parse_journal(struct wp_slice key, uint64_t *ret_entry)
+{
+    return wp_key_parse_mailbox(key, ret_entry);
+}
+
 int wp_key_parse_mailbox(struct wp_slice key, uint64_t *ret_mailbox)
 {
     if (key.size != HEAD_SIZE + 8) {

@@ -13,17 +13,18 @@
 #include "proto/address.h"
 
 enum wp_key_tag {
-    WP_KEY_MACHINE = 1, /* -                            RecordMachine */
-    WP_KEY_USER = 2,    /* mailbox:u64                  RecordUser */
-    WP_KEY_DEVICE = 3,  /* mailbox:u64 device:u32       RecordDevice */
-    WP_KEY_MAILBOX = 4, /* mailbox:u64                  RecordMailbox */
-    WP_KEY_CURSOR = 5,  /* mailbox:u64 device:u32 lane:u8  RecordCursor */
-    WP_KEY_INDEX = 6,   /* mailbox:u64 lane:u8 sequence:u64  RecordIndex */
-    WP_KEY_MESSAGE = 7, /* mailbox:u64 lane:u8 sequence:u64  RecordMessage */
-    WP_KEY_STREAM = 8,  /* user 0x00 device             RecordStream */
-    WP_KEY_SEEN = 9,    /* bucket:u64 entry:u64         RecordSeen */
-    WP_KEY_RATE = 10,   /* user                         RecordRate */
-    WP_KEY_END = 11,    /* above every tag in use */
+    WP_KEY_MACHINE = 1,  /* -                            RecordMachine */
+    WP_KEY_USER = 2,     /* mailbox:u64                  RecordUser */
+    WP_KEY_DEVICE = 3,   /* mailbox:u64 device:u32       RecordDevice */
+    WP_KEY_MAILBOX = 4,  /* mailbox:u64                  RecordMailbox */
+    WP_KEY_CURSOR = 5,   /* mailbox:u64 device:u32 lane:u8  RecordCursor */
+    WP_KEY_INDEX = 6,    /* mailbox:u64 lane:u8 sequence:u64  RecordIndex */
+    WP_KEY_MESSAGE = 7,  /* mailbox:u64 lane:u8 sequence:u64  RecordMessage */
+    WP_KEY_STREAM = 8,   /* user 0x00 device             RecordStream */
+    WP_KEY_SEEN = 9,     /* bucket:u64 entry:u64         RecordSeen */
+    WP_KEY_RATE = 10,    /* user                         RecordRate */
+    WP_KEY_JOURNAL = 11, /* entry:u64                        RecordJournal */
+    WP_KEY_END = 12,     /* above every tag in use */
 };
 
 #define WP_KEY_SIZE_MAX (5u + 2u * WP_NAME_SIZE_MAX + 1u)
@@ -38,6 +39,15 @@ static inline struct wp_slice wp_key_slice(const struct wp_key *key)
     return wp_slice(key->data, key->size);
 }
 
+/* The part of a key that follows the shard, and back. */
+#define WP_KEY_SHARD_SIZE 4u
+static inline struct wp_slice wp_key_rest(const struct wp_key *key)
+{
+    return wp_slice(key->data + WP_KEY_SHARD_SIZE, key->size - WP_KEY_SHARD_SIZE);
+}
+/* WP_OK, or WP_E_CORRUPT when it is too long. */
+int wp_key_join(struct wp_key *key, uint32_t shard, struct wp_slice rest);
+
 /* First possible key of `tag`; of WP_KEY_END: the end of the range of the shard's keys. */
 void wp_key_tag(struct wp_key *key, uint32_t shard, enum wp_key_tag tag);
 
@@ -51,6 +61,7 @@ void wp_key_position(struct wp_key *key, uint32_t shard, enum wp_key_tag tag, ui
 /* Names are checked before: at most WP_NAME_SIZE_MAX bytes. */
 void wp_key_stream(struct wp_key *key, uint32_t shard, struct wp_slice user, struct wp_slice device);
 void wp_key_rate(struct wp_key *key, uint32_t shard, struct wp_slice user);
+void wp_key_journal(struct wp_key *key, uint32_t shard, uint64_t entry);
 void wp_key_seen(struct wp_key *key, uint32_t shard, uint64_t bucket, uint64_t entry);
 
 /* What a key read back from the store says. WP_OK, or WP_E_CORRUPT when its size is not that of the tag. */
@@ -61,6 +72,7 @@ int wp_key_parse_position(
     struct wp_slice key, uint64_t *ret_mailbox, uint8_t *ret_lane, uint64_t *ret_sequence);
 int wp_key_parse_stream(struct wp_slice key, struct wp_slice *ret_user, struct wp_slice *ret_device);
 int wp_key_parse_rate(struct wp_slice key, struct wp_slice *ret_user);
+int wp_key_parse_journal(struct wp_slice key, uint64_t *ret_entry);
 int wp_key_parse_seen(struct wp_slice key, uint64_t *ret_bucket, uint64_t *ret_entry);
 
 #endif

@@ -9,8 +9,9 @@
 #include "proto/frame.h"
 #include "router/machine_inner.h"
 
-#define COMMAND_ARENA_MAX (64u * 1024 * 1024) /* an entry of 2 MiB of one-byte positions decodes to 16 MiB   \
-                                               */
+#define COMMAND_ARENA_MAX                                                                                    \
+    (64u * 1024 * 1024) /* an entry of 2 MiB of one-byte positions decodes to 16 MiB                         \
+                         */
 
 int wp_machine_create(struct wp_store *store, uint32_t shard, const struct wp_machine_limits *limits,
     struct wp_machine **ret_machine)
@@ -55,12 +56,14 @@ void wp_machine_destroy(struct wp_machine **machine)
     wp_rates_fini(&taken->rates);
     wp_seen_destroy(&taken->seen);
     wp_expiry_fini(&taken->expiry);
+    wp_journal_fini(&taken->journal);
     if (taken->batch) {
         wp_state_batch_destroy(&taken->batch);
     }
     wp_buffer_free(&taken->dirty_streams);
     wp_buffer_free(&taken->seen_ids);
     wp_buffer_free(&taken->removals);
+    wp_buffer_free(&taken->journal_row);
     wp_buffer_free(&taken->scratch);
     wp_arena_fini(&taken->arena);
     free(taken);

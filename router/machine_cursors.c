@@ -18,7 +18,7 @@ static int acknowledge(struct wp_machine *machine, struct wp_mailbox *mailbox, s
     uint32_t index = wp_lane_find(rows, sequence);
     struct wp_row *row = wp_lane_row(rows, index);
     bool news = !row->acknowledged;
-    row->acknowledged = true;
+    row->acknowledged = 1;
     if (wp_mailbox_drop_if_free(machine, mailbox, lane, index) || !news) {
         return WP_OK;
     }

@@ -34,6 +34,12 @@ static uint8_t *value_begin(struct wp_machine *machine, size_t size)
     return wp_buffer_reserve(&machine->scratch, size);
 }
 
+static int value_journal(struct wp_machine *machine, const struct wp_key *key, const uint8_t *end)
+{
+    const uint8_t *value = machine->scratch.data;
+    return wp_machine_journal_put(machine, key, wp_slice(value, (size_t)(end - value)));
+}
+
 static void value_put(struct wp_machine *machine, const struct wp_key *key, const uint8_t *end)
 {
     const uint8_t *value = machine->scratch.data;
@@ -57,20 +63,23 @@ int wp_machine_put_message(struct wp_machine *machine, const struct wp_mailbox *
     return WP_OK;
 }
 
-int wp_machine_put_index(
-    struct wp_machine *machine, const struct wp_mailbox *mailbox, uint32_t lane, const struct wp_row *row)
+struct wp_slice wp_machine_index_encode(const struct wp_row *row, uint8_t value[WP_INDEX_SIZE_MAX])
 {
-    uint8_t *p = value_begin(machine, 3 * WP_WIRE_FIELD_SIZE_MAX);
-    if (!p) {
-        return WP_E_NOMEM;
-    }
-    p = wp_wire_put_u64(p, 1, row->expires_ms);
+    uint8_t *p = wp_wire_put_u64(value, 1, row->expires_ms);
     p = wp_wire_put_u64(p, 2, row->size);
     p = wp_wire_put_u64(p, 3, row->acknowledged);
+    return wp_slice(value, (size_t)(p - value));
+}
+
+int wp_machine_put_index(
+    struct wp_machine *machine, const struct wp_mailbox *mailbox, uint32_t lane, struct wp_row *row)
+{
+    row->journaled = 1;
+    row->journal_low = WP_ROW_JOURNAL_LOW(machine->entry_index);
+    uint8_t value[WP_INDEX_SIZE_MAX];
     struct wp_key key;
     wp_key_position(&key, machine->shard, WP_KEY_INDEX, mailbox->number, (uint8_t)lane, row->sequence);
-    value_put(machine, &key, p);
-    return WP_OK;
+    return wp_machine_journal_put(machine, &key, wp_machine_index_encode(row, value));
 }
 
 int wp_machine_put_rate(struct wp_machine *machine, const struct wp_rate *rate)
@@ -125,6 +134,21 @@ int wp_machine_put_seen(
     return wp_buffer_append(&machine->seen_ids, row, sizeof row);
 }
 
+static void run_flush_tag(struct wp_machine *machine, const struct wp_delete_run *run, enum wp_key_tag tag)
+{
+    struct wp_key from, to;
+    if (run->to - run->from + 1 >= RUN_RANGE_MIN) {
+        wp_key_position(&from, machine->shard, tag, run->mailbox->number, (uint8_t)run->lane, run->from);
+        wp_key_position(&to, machine->shard, tag, run->mailbox->number, (uint8_t)run->lane, run->to + 1);
+        wp_state_delete_range(machine->batch, wp_key_slice(&from), wp_key_slice(&to));
+        return;
+    }
+    for (uint64_t sequence = run->from; sequence <= run->to; sequence++) {
+        wp_key_position(&from, machine->shard, tag, run->mailbox->number, (uint8_t)run->lane, sequence);
+        wp_state_delete(machine->batch, wp_key_slice(&from));
+    }
+}
+
 static void run_flush(struct wp_machine *machine)
 {
     const struct wp_delete_run run = machine->run;
@@ -132,32 +156,29 @@ static void run_flush(struct wp_machine *machine)
         return;
     }
     machine->run.mailbox = NULL;
-    static const enum wp_key_tag tags[] = {WP_KEY_INDEX, WP_KEY_MESSAGE};
-    for (uint32_t i = 0; i < 2; i++) {
-        struct wp_key from, to;
-        if (run.to - run.from + 1 >= RUN_RANGE_MIN) {
-            wp_key_position(&from, machine->shard, tags[i], run.mailbox->number, (uint8_t)run.lane, run.from);
-            wp_key_position(&to, machine->shard, tags[i], run.mailbox->number, (uint8_t)run.lane, run.to + 1);
-            wp_state_delete_range(machine->batch, wp_key_slice(&from), wp_key_slice(&to));
-            continue;
-        }
-        for (uint64_t sequence = run.from; sequence <= run.to; sequence++) {
-            wp_key_position(&from, machine->shard, tags[i], run.mailbox->number, (uint8_t)run.lane, sequence);
-            wp_state_delete(machine->batch, wp_key_slice(&from));
-        }
+    run_flush_tag(machine, &run, WP_KEY_MESSAGE);
+    if (run.stored) {
+        run_flush_tag(machine, &run, WP_KEY_INDEX);
     }
 }
 
 void wp_machine_delete_message(
-    struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint64_t sequence)
+    struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, const struct wp_row *row)
 {
+    if (row->journaled) {
+        struct wp_key key;
+        wp_key_position(&key, machine->shard, WP_KEY_INDEX, mailbox->number, (uint8_t)lane, row->sequence);
+        wp_machine_journal_gone(machine, &key);
+    }
     struct wp_delete_run *run = &machine->run;
-    if (run->mailbox == mailbox && run->lane == lane && run->to + 1 == sequence) {
-        run->to = sequence;
+    if (run->mailbox == mailbox && run->lane == lane && run->stored == row->stored &&
+        run->to + 1 == row->sequence) {
+        run->to = row->sequence;
         return;
     }
     run_flush(machine);
-    *run = (struct wp_delete_run){.mailbox = mailbox, .lane = lane, .from = sequence, .to = sequence};
+    *run = (struct wp_delete_run){
+        .mailbox = mailbox, .lane = lane, .stored = row->stored, .from = row->sequence, .to = row->sequence};
 }
 
 static int put_packed(struct wp_machine *machine, const struct wp_key *key, const ProtobufCMessage *message)
@@ -199,7 +220,7 @@ static int put_device(struct wp_machine *machine, const struct wp_mailbox *mailb
 }
 
 /* RecordMailbox: three RecordLane, each at most 33 bytes, so that its size takes one byte. */
-static int put_mailbox(struct wp_machine *machine, const struct wp_mailbox *mailbox)
+static int put_mailbox(struct wp_machine *machine, struct wp_mailbox *mailbox)
 {
     uint8_t *p = value_begin(machine, WP_LANE_COUNT * (2 + 3 * WP_WIRE_FIELD_SIZE_MAX));
     if (!p) {
@@ -215,12 +236,12 @@ static int put_mailbox(struct wp_machine *machine, const struct wp_mailbox *mail
     }
     struct wp_key key;
     wp_key_mailbox(&key, machine->shard, WP_KEY_MAILBOX, mailbox->number);
-    value_put(machine, &key, p);
-    return WP_OK;
+    mailbox->journal_entry = machine->entry_index;
+    return value_journal(machine, &key, p);
 }
 
-static int put_cursor(struct wp_machine *machine, const struct wp_mailbox *mailbox,
-    const struct wp_device *device, uint32_t lane)
+static int put_cursor(
+    struct wp_machine *machine, const struct wp_mailbox *mailbox, struct wp_device *device, uint32_t lane)
 {
     const struct wp_cursor *cursor = &device->cursors[lane];
     size_t owed_size_max = 2 + 3 * WP_WIRE_FIELD_SIZE_MAX;
@@ -241,8 +262,8 @@ static int put_cursor(struct wp_machine *machine, const struct wp_mailbox *mailb
     }
     struct wp_key key;
     wp_key_cursor(&key, machine->shard, mailbox->number, device->number, (uint8_t)lane);
-    value_put(machine, &key, p);
-    return WP_OK;
+    device->journal_entries[lane] = machine->entry_index;
+    return value_journal(machine, &key, p);
 }
 
 static int device_flush(struct wp_machine *machine, struct wp_mailbox *mailbox, struct wp_device *device)
@@ -274,7 +295,7 @@ static int mailbox_flush(struct wp_machine *machine, struct wp_mailbox *mailbox)
     return error;
 }
 
-static int put_stream(struct wp_machine *machine, const struct wp_stream *stream)
+static int put_stream(struct wp_machine *machine, struct wp_stream *stream)
 {
     uint8_t *p = value_begin(machine, 2 * WP_WIRE_FIELD_SIZE_MAX);
     if (!p) {
@@ -287,8 +308,8 @@ static int put_stream(struct wp_machine *machine, const struct wp_stream *stream
         wp_slice(stream->key + stream->user_size + 1, (size_t)stream->key_size - stream->user_size - 1);
     struct wp_key key;
     wp_key_stream(&key, machine->shard, user, device);
-    value_put(machine, &key, p);
-    return WP_OK;
+    stream->journal_entry = machine->entry_index;
+    return value_journal(machine, &key, p);
 }
 
 static int streams_flush(struct wp_machine *machine)
@@ -333,5 +354,8 @@ int wp_machine_flush(struct wp_machine *machine)
     if (!error) {
         error = streams_flush(machine);
     }
-    return error ? error : put_machine(machine);
+    if (!error) {
+        error = put_machine(machine);
+    }
+    return error ? error : wp_machine_journal_close(machine);
 }

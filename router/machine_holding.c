@@ -56,7 +56,7 @@ void wp_mailbox_drop(struct wp_machine *machine, struct wp_mailbox *mailbox, uin
     machine->messages--;
     mailbox->dirty_record = true;
     wp_machine_mailbox_dirty(machine, mailbox);
-    wp_machine_delete_message(machine, mailbox, lane, row.sequence);
+    wp_machine_delete_message(machine, mailbox, lane, &row);
     if (machine->expiry.count > 2 * machine->messages + SWEEP_DEAD_MIN) {
         wp_expiry_sweep(&machine->expiry, expiry_live, machine);
     }

@@ -8,6 +8,7 @@
 #define WP_ROUTER_MACHINE_INNER_H
 
 #include "router/expiry.h"
+#include "router/journal.h"
 #include "router/keys.h"
 #include "router/machine.h"
 #include "router/mailbox.h"
@@ -15,6 +16,7 @@
 #include "router/seen.h"
 #include "router/stream.h"
 
+#define WP_INDEX_SIZE_MAX 33u /* RecordIndex: three fields */
 #define WP_DEVICE_DIRTY_RECORD 1u
 #define WP_DEVICE_DIRTY_CURSOR(lane) (2u << (lane))
 
@@ -28,7 +30,8 @@ struct wp_device {
     uint64_t epoch;
     uint8_t secret_hash[WP_SECRET_HASH_SIZE];
     struct wp_cursor cursors[WP_LANE_COUNT];
-    char name[]; /* NUL-terminated */
+    uint64_t journal_entries[WP_LANE_COUNT]; /* last journal row that mentions the cursor; 0 = none does */
+    char name[];                             /* NUL-terminated */
 };
 
 struct wp_mailbox {
@@ -45,6 +48,7 @@ struct wp_mailbox {
     uint64_t epoch_floor;
     uint64_t bytes;           /* of all messages kept */
     uint64_t inactive_due_ms; /* no device turns inactive before */
+    uint64_t journal_entry;   /* last journal row that mentions RecordMailbox; 0 = none does */
     struct wp_lane lanes[WP_LANE_COUNT];
     char user[]; /* NUL-terminated */
 };
@@ -53,6 +57,7 @@ struct wp_mailbox {
 struct wp_delete_run {
     struct wp_mailbox *mailbox; /* NULL = none */
     uint32_t lane;
+    bool stored; /* with index rows of their own */
     uint64_t from;
     uint64_t to;
 };
@@ -73,6 +78,7 @@ struct wp_machine {
     struct wp_names rates;
     struct wp_seen *seen;
     struct wp_expiry expiry;
+    struct wp_journal journal;
     uint64_t messages;
     uint64_t bytes;
     uint64_t devices;
@@ -85,9 +91,12 @@ struct wp_machine {
     uint64_t seen_bucket;
     uint64_t entry_index;
     struct wp_delete_run run;
-    struct wp_buffer removals; /* struct wp_removal */
-    struct wp_buffer scratch;  /* a value on its way into the batch */
-    struct wp_arena arena;     /* of one command */
+    struct wp_buffer removals;              /* struct wp_removal */
+    struct wp_buffer journal_row;           /* of this entry */
+    uint8_t index_value[WP_INDEX_SIZE_MAX]; /* a RecordIndex on its way from the journal to its key */
+    int journal_error;                      /* of a mention that its caller could not report */
+    struct wp_buffer scratch;               /* a value on its way into the batch */
+    struct wp_arena arena;                  /* of one command */
 };
 
 /* --- machine_flush.c: records into the batch ---------------------------------------------------------------
@@ -98,16 +107,44 @@ void wp_machine_device_dirty(
     struct wp_machine *machine, struct wp_mailbox *mailbox, struct wp_device *device, uint8_t what);
 int wp_machine_put_message(struct wp_machine *machine, const struct wp_mailbox *mailbox, uint32_t lane,
     const struct wp_row *row, struct wp_slice envelope);
+/* RecordIndex of a row. */
+struct wp_slice wp_machine_index_encode(const struct wp_row *row, uint8_t value[WP_INDEX_SIZE_MAX]);
 int wp_machine_put_index(
-    struct wp_machine *machine, const struct wp_mailbox *mailbox, uint32_t lane, const struct wp_row *row);
+    struct wp_machine *machine, const struct wp_mailbox *mailbox, uint32_t lane, struct wp_row *row);
 int wp_machine_put_rate(struct wp_machine *machine, const struct wp_rate *rate);
 int wp_machine_put_seen(
     struct wp_machine *machine, uint64_t bucket, uint64_t sender, const uint8_t id[WP_UUID_SIZE]);
-/* Deletes the record and index of a message, joining neighbours into ranges. */
+/* Deletes the record and index of a message that leaves its lane, joining neighbours into ranges. */
 void wp_machine_delete_message(
-    struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint64_t sequence);
+    struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, const struct wp_row *row);
 /* Everything still owed to the batch. */
 int wp_machine_flush(struct wp_machine *machine);
+
+/* --- machine_journal.c: small rows written behind
+ * ------------------------------------------------------------ */
+
+/* Mentions a row in the journal row of this entry. */
+int wp_machine_journal_put(struct wp_machine *machine, const struct wp_key *key, struct wp_slice value);
+void wp_machine_journal_gone(struct wp_machine *machine, const struct wp_key *key);
+/* Writes the journal row of this entry, and what left the window under its own keys. Last step of an entry.
+ */
+int wp_machine_journal_close(struct wp_machine *machine);
+/* Reads the journal into memory. */
+int wp_machine_journal_load(struct wp_machine *machine);
+/* Walks what the journal mentions under `tag`, oldest first; the cursor begins as {0}. 1, 0 at the end,
+ * WP_E_CORRUPT. */
+struct wp_journal_cursor {
+    uint32_t row;
+    size_t offset;
+};
+struct wp_journal_mention {
+    uint64_t entry;
+    bool gone;
+    struct wp_key key;
+    struct wp_slice value; /* borrowed from the journal */
+};
+int wp_machine_journal_next(const struct wp_machine *machine, enum wp_key_tag tag,
+    struct wp_journal_cursor *cursor, struct wp_journal_mention *ret_mention);
 
 /* --- machine_holding.c: who holds a message, and when it goes
  * ------------------------------------------------- */

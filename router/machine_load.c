@@ -1,37 +1,52 @@
-/* Loading a shard from the store: everything but bodies. Order matters: users, then devices, then mailboxes
- * with their index rows, then cursors, whose counts need the rows.
+/* Loading a shard from the store: everything but bodies. Rows that are written behind are read under their
+ * own keys and then as the journal tells them (router/journal.h).
  *
  * Rows of a lane are read from the head that its mailbox record names, so that a start does not walk over
- * what was deleted; how many must be there is checked. */
+ * what was deleted; how many must be there in the end is checked. */
 #include "router/machine_inner.h"
+
+#include <stdlib.h>
 
 #include "base/error.h"
 
-typedef int (*load_row)(struct wp_machine *machine, struct wp_slice key, struct wp_slice value);
+/* What RecordMailbox says of a lane, kept until the rows are there. */
+struct lane_expected {
+    uint64_t head;
+    uint64_t messages;
+};
+
+struct loader {
+    struct wp_machine *machine;
+    struct lane_expected *lanes; /* (mailbox - 1) * WP_LANE_COUNT + lane */
+};
+
+/* Takes a row read under its own key (`entry` 0) or from the journal row of `entry`. */
+typedef int (*load_row)(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry);
 
 static int load_range(
-    struct wp_machine *machine, const struct wp_key *from, const struct wp_key *to, load_row each)
+    struct loader *loader, const struct wp_key *from, const struct wp_key *to, load_row each)
 {
-    struct wp_state_iter *iter = wp_state_iter_create(machine->store, wp_key_slice(from), wp_key_slice(to));
+    struct wp_state_iter *iter =
+        wp_state_iter_create(loader->machine->store, wp_key_slice(from), wp_key_slice(to));
     if (!iter) {
         return WP_E_NOMEM;
     }
     int error = WP_OK;
     for (; wp_state_iter_valid(iter) && !error; wp_state_iter_next(iter)) {
-        wp_arena_reset(&machine->arena);
-        error = each(machine, wp_state_iter_key(iter), wp_state_iter_value(iter));
+        wp_arena_reset(&loader->machine->arena);
+        error = each(loader, wp_state_iter_key(iter), wp_state_iter_value(iter), 0);
     }
     error = error ? error : wp_state_iter_error(iter);
     wp_state_iter_destroy(&iter);
     return error;
 }
 
-static int load_tag(struct wp_machine *machine, enum wp_key_tag tag, load_row each)
+static int load_tag(struct loader *loader, enum wp_key_tag tag, load_row each)
 {
     struct wp_key from, to;
-    wp_key_tag(&from, machine->shard, tag);
-    wp_key_tag(&to, machine->shard, tag + 1);
-    return load_range(machine, &from, &to, each);
+    wp_key_tag(&from, loader->machine->shard, tag);
+    wp_key_tag(&to, loader->machine->shard, tag + 1);
+    return load_range(loader, &from, &to, each);
 }
 
 #define DECODE(machine, name, value, record)                                                                 \
@@ -55,8 +70,10 @@ static int load_machine(struct wp_machine *machine)
     return error ? error : (machine->mailbox_count == record->last_mailbox ? WP_OK : WP_E_CORRUPT);
 }
 
-static int load_user(struct wp_machine *machine, struct wp_slice key, struct wp_slice value)
+static int load_user(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
 {
+    (void)entry; /* never written behind */
+    struct wp_machine *machine = loader->machine;
     Wp__RecordUser *record;
     uint64_t number;
     if (wp_key_parse_mailbox(key, &number) || DECODE(machine, record_user, value, &record) ||
@@ -74,8 +91,10 @@ static int load_user(struct wp_machine *machine, struct wp_slice key, struct wp_
     return WP_OK;
 }
 
-static int load_device(struct wp_machine *machine, struct wp_slice key, struct wp_slice value)
+static int load_device(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
 {
+    (void)entry; /* never written behind */
+    struct wp_machine *machine = loader->machine;
     Wp__RecordDevice *record;
     uint64_t number;
     uint32_t device_number;
@@ -99,8 +118,30 @@ static int load_device(struct wp_machine *machine, struct wp_slice key, struct w
     return WP_OK;
 }
 
-static int load_index(struct wp_machine *machine, struct wp_slice key, struct wp_slice value)
+static int load_mailbox(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
 {
+    struct wp_machine *machine = loader->machine;
+    Wp__RecordMailbox *record;
+    uint64_t number;
+    if (wp_key_parse_mailbox(key, &number) || DECODE(machine, record_mailbox, value, &record)) {
+        return WP_E_CORRUPT;
+    }
+    struct wp_mailbox *mailbox = wp_machine_mailbox(machine, number);
+    if (!mailbox || record->n_lanes != WP_LANE_COUNT) {
+        return WP_E_CORRUPT;
+    }
+    mailbox->journal_entry = entry;
+    for (uint32_t i = 0; i < WP_LANE_COUNT; i++) {
+        mailbox->lanes[i].tail = record->lanes[i]->tail;
+        loader->lanes[(number - 1) * WP_LANE_COUNT + i] =
+            (struct lane_expected){.head = record->lanes[i]->head, .messages = record->lanes[i]->messages};
+    }
+    return WP_OK;
+}
+
+static int load_index(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
+{
+    struct wp_machine *machine = loader->machine;
     Wp__RecordIndex *record;
     uint64_t number, sequence;
     uint8_t lane_number;
@@ -112,67 +153,45 @@ static int load_index(struct wp_machine *machine, struct wp_slice key, struct wp
     if (!mailbox || lane_number >= WP_LANE_COUNT || sequence > mailbox->lanes[lane_number].tail) {
         return WP_E_CORRUPT;
     }
-    struct wp_row row = {
-        .sequence = sequence,
-        .expires_ms = record->expires_ms,
-        .size = record->size,
-        .acknowledged = record->acknowledged,
-    };
-    struct wp_expiry_entry entry = {
-        .expires_ms = row.expires_ms,
-        .place = mailbox->number << 2 | lane_number,
-        .sequence_low = (uint32_t)sequence,
-    };
-    int error = wp_lane_append(&mailbox->lanes[lane_number], &row);
-    error = error ? error : wp_expiry_push(&machine->expiry, &entry);
-    mailbox->bytes += row.size;
-    machine->bytes += row.size;
-    machine->messages++;
-    return error;
+    struct wp_lane *lane = &mailbox->lanes[lane_number];
+    uint32_t index = wp_lane_find(lane, sequence);
+    struct wp_row row = index == WP_ROW_NONE ? (struct wp_row){0} : *wp_lane_row(lane, index);
+    row.sequence = sequence;
+    row.expires_ms = record->expires_ms;
+    row.size = record->size;
+    row.acknowledged = record->acknowledged;
+    row.stored |= entry == 0;
+    row.journaled = entry != 0;
+    row.journal_low = WP_ROW_JOURNAL_LOW(entry);
+    if (index == WP_ROW_NONE) {
+        return wp_lane_insert(lane, &row);
+    }
+    *wp_lane_row(lane, index) = row;
+    return WP_OK;
 }
 
-static int load_lane(
-    struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t number, const Wp__RecordLane *record)
+/* A message that left after the journal mentioned it. */
+static int load_index_gone(struct loader *loader, struct wp_slice key)
 {
-    struct wp_lane *lane = &mailbox->lanes[number];
-    lane->tail = record->tail;
-    if (record->messages == 0) {
-        return record->head == record->tail + 1 ? WP_OK : WP_E_CORRUPT;
-    }
-    struct wp_key from, to;
-    wp_key_position(&from, machine->shard, WP_KEY_INDEX, mailbox->number, (uint8_t)number, record->head);
-    wp_key_position(&to, machine->shard, WP_KEY_INDEX, mailbox->number, (uint8_t)number, record->tail + 1);
-    int error = load_range(machine, &from, &to, load_index);
-    if (error) {
-        return error;
-    }
-    return lane->count == record->messages && wp_lane_head(lane) == record->head ? WP_OK : WP_E_CORRUPT;
-}
-
-static int load_mailbox(struct wp_machine *machine, struct wp_slice key, struct wp_slice value)
-{
-    Wp__RecordMailbox *record;
-    uint64_t number;
-    if (wp_key_parse_mailbox(key, &number) || DECODE(machine, record_mailbox, value, &record)) {
+    uint64_t number, sequence;
+    uint8_t lane_number;
+    if (wp_key_parse_position(key, &number, &lane_number, &sequence)) {
         return WP_E_CORRUPT;
     }
-    struct wp_mailbox *mailbox = wp_machine_mailbox(machine, number);
-    if (!mailbox || record->n_lanes != WP_LANE_COUNT) {
+    struct wp_mailbox *mailbox = wp_machine_mailbox(loader->machine, number);
+    if (!mailbox || lane_number >= WP_LANE_COUNT) {
         return WP_E_CORRUPT;
     }
-    Wp__RecordLane lanes[WP_LANE_COUNT]; /* load_lane resets the arena */
-    for (uint32_t i = 0; i < WP_LANE_COUNT; i++) {
-        lanes[i] = *record->lanes[i];
+    uint32_t index = wp_lane_find(&mailbox->lanes[lane_number], sequence);
+    if (index != WP_ROW_NONE) {
+        wp_lane_erase(&mailbox->lanes[lane_number], index);
     }
-    int error = WP_OK;
-    for (uint32_t i = 0; i < WP_LANE_COUNT && !error; i++) {
-        error = load_lane(machine, mailbox, i, &lanes[i]);
-    }
-    return error;
+    return WP_OK;
 }
 
-static int cursor_fill(struct wp_cursor *cursor, const struct wp_lane *lane, const Wp__RecordCursor *record)
+static int cursor_fill(struct wp_cursor *cursor, const Wp__RecordCursor *record)
 {
+    wp_cursor_fini(cursor);
     cursor->passed = record->passed;
     cursor->sent = record->sent;
     cursor->sent_now = record->sent_now;
@@ -183,8 +202,7 @@ static int cursor_fill(struct wp_cursor *cursor, const struct wp_lane *lane, con
             .attempts = record->owed[i]->attempts,
             .set_aside = record->owed[i]->set_aside,
         };
-        if (owed.sequence <= last || owed.sequence > cursor->passed ||
-            wp_lane_find(lane, owed.sequence) == WP_ROW_NONE) {
+        if (owed.sequence <= last || owed.sequence > cursor->passed) {
             return WP_E_CORRUPT;
         }
         last = owed.sequence;
@@ -196,45 +214,52 @@ static int cursor_fill(struct wp_cursor *cursor, const struct wp_lane *lane, con
     return WP_OK;
 }
 
-static int load_cursor(struct wp_machine *machine, struct wp_slice key, struct wp_slice value)
+static int load_cursor(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
 {
+    struct wp_machine *machine = loader->machine;
     Wp__RecordCursor *record;
     uint64_t number;
     uint32_t device_number;
-    uint8_t lane_number;
-    if (wp_key_parse_cursor(key, &number, &device_number, &lane_number) ||
-        DECODE(machine, record_cursor, value, &record)) {
+    uint8_t lane;
+    if (wp_key_parse_cursor(key, &number, &device_number, &lane) ||
+        DECODE(machine, record_cursor, value, &record) || lane >= WP_LANE_COUNT) {
         return WP_E_CORRUPT;
     }
     struct wp_mailbox *mailbox = wp_machine_mailbox(machine, number);
     struct wp_device *device = mailbox ? wp_mailbox_device(mailbox, device_number) : NULL;
-    if (!device || lane_number >= WP_LANE_COUNT) {
-        return WP_E_CORRUPT;
+    if (!device) {
+        return entry && mailbox ? WP_OK : WP_E_CORRUPT; /* the journal may speak of a device removed since */
     }
-    return cursor_fill(&device->cursors[lane_number], &mailbox->lanes[lane_number], record);
+    device->journal_entries[lane] = entry;
+    return cursor_fill(&device->cursors[lane], record);
 }
 
-static int load_stream(struct wp_machine *machine, struct wp_slice key, struct wp_slice value)
+static int load_stream(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
 {
+    struct wp_machine *machine = loader->machine;
     Wp__RecordStream *record;
     struct wp_slice user, device;
+    uint64_t hash;
     if (wp_key_parse_stream(key, &user, &device) || DECODE(machine, record_stream, value, &record)) {
         return WP_E_CORRUPT;
     }
-    struct wp_stream *stream = wp_streams_add(&machine->streams, user, device);
-    if (!stream) {
+    struct wp_stream *stream = wp_streams_find(&machine->streams, user, device, &hash);
+    if (!stream && !(stream = wp_streams_add(&machine->streams, user, device))) {
         return WP_E_NOMEM;
     }
     stream->epoch = record->epoch;
     stream->sequence = record->sequence;
+    stream->journal_entry = entry;
     return WP_OK;
 }
 
-static int load_seen(struct wp_machine *machine, struct wp_slice key, struct wp_slice value)
+static int load_seen(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
 {
+    (void)entry; /* never written behind */
+    struct wp_machine *machine = loader->machine;
     Wp__RecordSeen *record;
-    uint64_t bucket, entry;
-    if (wp_key_parse_seen(key, &bucket, &entry) || DECODE(machine, record_seen, value, &record) ||
+    uint64_t bucket, accepted_by;
+    if (wp_key_parse_seen(key, &bucket, &accepted_by) || DECODE(machine, record_seen, value, &record) ||
         record->ids.len % (8 + WP_UUID_SIZE) != 0) {
         return WP_E_CORRUPT;
     }
@@ -248,8 +273,10 @@ static int load_seen(struct wp_machine *machine, struct wp_slice key, struct wp_
     return WP_OK;
 }
 
-static int load_rate(struct wp_machine *machine, struct wp_slice key, struct wp_slice value)
+static int load_rate(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
 {
+    (void)entry; /* never written behind */
+    struct wp_machine *machine = loader->machine;
     Wp__RecordRate *record;
     struct wp_slice user;
     if (wp_key_parse_rate(key, &user) || DECODE(machine, record_rate, value, &record)) {
@@ -264,40 +291,130 @@ static int load_rate(struct wp_machine *machine, struct wp_slice key, struct wp_
     return WP_OK;
 }
 
-static void recount(struct wp_machine *machine)
+static int lane_finish(struct loader *loader, struct wp_mailbox *mailbox, uint32_t number)
 {
-    for (uint32_t i = 0; i < machine->mailbox_count; i++) {
-        struct wp_mailbox *mailbox = machine->mailboxes[i];
-        for (uint32_t d = 0; d < mailbox->device_count; d++) {
-            for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
-                wp_cursor_recount(&mailbox->devices[d]->cursors[lane], &mailbox->lanes[lane]);
-            }
-        }
+    struct wp_machine *machine = loader->machine;
+    const struct lane_expected *expected = &loader->lanes[(mailbox->number - 1) * WP_LANE_COUNT + number];
+    const struct wp_lane *lane = &mailbox->lanes[number];
+    if (lane->count != expected->messages || (expected->head && wp_lane_head(lane) != expected->head)) {
+        return WP_E_CORRUPT;
     }
+    for (uint32_t i = 0; i < lane->count; i++) {
+        const struct wp_row *row = wp_lane_row(lane, i);
+        struct wp_expiry_entry entry = {
+            .expires_ms = row->expires_ms,
+            .place = mailbox->number << 2 | number,
+            .sequence_low = (uint32_t)row->sequence,
+        };
+        int error = wp_expiry_push(&machine->expiry, &entry);
+        if (error) {
+            return error;
+        }
+        mailbox->bytes += row->size;
+    }
+    machine->messages += lane->count;
+    return WP_OK;
 }
 
-int wp_machine_load(struct wp_machine *machine)
+static int cursor_finish(struct wp_cursor *cursor, const struct wp_lane *lane)
 {
-    static const struct {
-        enum wp_key_tag tag;
-        load_row each;
-    } steps[] = {
-        {WP_KEY_USER, load_user},
-        {WP_KEY_DEVICE, load_device},
-        {WP_KEY_MAILBOX, load_mailbox},
-        {WP_KEY_CURSOR, load_cursor},
-        {WP_KEY_STREAM, load_stream},
-        {WP_KEY_SEEN, load_seen},
-        {WP_KEY_RATE, load_rate},
-    };
-    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
-        int error = load_tag(machine, steps[i].tag, steps[i].each);
+    for (uint32_t i = 0; i < cursor->owed_count; i++) {
+        if (wp_lane_find(lane, cursor->owed[i].sequence) == WP_ROW_NONE) {
+            return WP_E_CORRUPT;
+        }
+    }
+    wp_cursor_recount(cursor, lane);
+    return WP_OK;
+}
+
+static int mailbox_finish(struct loader *loader, struct wp_mailbox *mailbox)
+{
+    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+        int error = lane_finish(loader, mailbox, lane);
+        for (uint32_t d = 0; d < mailbox->device_count && !error; d++) {
+            error = cursor_finish(&mailbox->devices[d]->cursors[lane], &mailbox->lanes[lane]);
+        }
         if (error) {
             return error;
         }
     }
-    int error = load_machine(machine);
-    recount(machine);
-    wp_arena_reset(&machine->arena);
+    loader->machine->bytes += mailbox->bytes;
+    return WP_OK;
+}
+
+/* --- steps
+ * ------------------------------------------------------------------------------------------------------- */
+
+struct load_step {
+    enum wp_key_tag tag;
+    load_row each;
+    bool behind; /* the journal knows newer ones */
+};
+
+static int replay(struct loader *loader, const struct load_step *step)
+{
+    struct wp_machine *machine = loader->machine;
+    struct wp_journal_cursor cursor = {0};
+    struct wp_journal_mention mention;
+    int more;
+    while ((more = wp_machine_journal_next(machine, step->tag, &cursor, &mention)) == 1) {
+        wp_arena_reset(&machine->arena);
+        struct wp_slice key = wp_key_slice(&mention.key);
+        int error = mention.gone ? load_index_gone(loader, key)
+                                 : step->each(loader, key, mention.value, mention.entry);
+        if (error) {
+            return error;
+        }
+    }
+    return more;
+}
+
+static int load_step_run(struct loader *loader, const struct load_step *step)
+{
+    int error = load_tag(loader, step->tag, step->each);
+    return error || !step->behind ? error : replay(loader, step);
+}
+
+/* Users and devices first: everything else refers to them. Mailboxes tell how far their lanes go. */
+static const struct load_step people[] = {
+    {WP_KEY_USER, load_user, false},
+    {WP_KEY_DEVICE, load_device, false},
+};
+static const struct load_step rest[] = {
+    {WP_KEY_MAILBOX, load_mailbox, true},
+    {WP_KEY_INDEX, load_index, true},
+    {WP_KEY_CURSOR, load_cursor, true},
+    {WP_KEY_STREAM, load_stream, true},
+    {WP_KEY_SEEN, load_seen, false},
+    {WP_KEY_RATE, load_rate, false},
+};
+
+static int load_steps(struct loader *loader, const struct load_step *steps, size_t count)
+{
+    int error = WP_OK;
+    for (size_t i = 0; i < count && !error; i++) {
+        error = load_step_run(loader, &steps[i]);
+    }
     return error;
+}
+
+int wp_machine_load(struct wp_machine *machine)
+{
+    struct loader loader = {.machine = machine};
+    int error = wp_machine_journal_load(machine);
+    error = error ? error : load_steps(&loader, people, sizeof people / sizeof people[0]);
+    if (error) {
+        return error;
+    }
+    loader.lanes = calloc((size_t)machine->mailbox_count * WP_LANE_COUNT + 1, sizeof *loader.lanes);
+    if (!loader.lanes) {
+        return WP_E_NOMEM;
+    }
+    error = load_steps(&loader, rest, sizeof rest / sizeof rest[0]);
+    for (uint32_t i = 0; i < machine->mailbox_count && !error; i++) {
+        error = mailbox_finish(&loader, machine->mailboxes[i]);
+    }
+    free(loader.lanes);
+    wp_arena_reset(&machine->arena);
+    return error ? error : load_machine(machine);
 }

@@ -337,14 +337,17 @@ static int message_append(struct wp_machine *machine, const struct submit *submi
     };
     int error = row_append(machine, mailbox, lane, &row);
     error = error ? error : wp_machine_put_message(machine, mailbox, lane, &row, submit->packed);
-    error = error ? error : wp_machine_put_index(machine, mailbox, lane, &row);
+    if (error) {
+        return error;
+    }
+    struct wp_row *kept = wp_lane_row(&mailbox->lanes[lane], mailbox->lanes[lane].count - 1);
     result->submit.accepted_ms = machine->time_ms;
     result->submit.expires_ms = row.expires_ms;
     result->submit.mailbox = mailbox->number;
     result->submit.lane = (Wp__Lane)lane;
     result->submit.sequence = row.sequence;
     result->submit.envelope = submit->packed;
-    return error;
+    return wp_machine_put_index(machine, mailbox, lane, kept);
 }
 
 static int submit_accept(struct wp_machine *machine, const struct submit *submit, struct wp_result *result)

@@ -75,6 +75,19 @@ int wp_lane_append(struct wp_lane *lane, const struct wp_row *row)
     return WP_OK;
 }
 
+int wp_lane_insert(struct wp_lane *lane, const struct wp_row *row)
+{
+    uint32_t index = wp_lane_lower_bound(lane, row->sequence);
+    int error = wp_lane_append(lane, row);
+    if (error) {
+        return error;
+    }
+    struct wp_row *place = wp_lane_row(lane, index);
+    memmove(place + 1, place, (lane->count - 1 - index) * sizeof *place);
+    *place = *row;
+    return WP_OK;
+}
+
 void wp_lane_erase(struct wp_lane *lane, uint32_t index)
 {
     WP_ASSERT(index < lane->count);

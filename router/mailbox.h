@@ -17,8 +17,12 @@ struct wp_row {
     uint64_t sequence;
     uint64_t expires_ms;
     uint32_t size;
-    bool acknowledged; /* by at least one device */
+    uint32_t acknowledged : 1; /* by at least one device */
+    uint32_t stored : 1;       /* has an index row under its own key */
+    uint32_t journaled : 1;    /* the journal mentions it, last in the row that `journal_low` tells */
+    uint32_t journal_low : 29; /* low bits of an entry */
 };
+#define WP_ROW_JOURNAL_LOW(entry) ((uint32_t)((entry)&0x1fffffff))
 
 struct wp_lane {
     struct wp_row *rows; /* [start, start + count) are in use */
@@ -46,6 +50,8 @@ uint32_t wp_lane_lower_bound(const struct wp_lane *lane, uint64_t sequence);
 uint32_t wp_lane_find(const struct wp_lane *lane, uint64_t sequence);
 /* Appends a row above the last. WP_OK or WP_E_NOMEM. */
 int wp_lane_append(struct wp_lane *lane, const struct wp_row *row);
+/* Puts a row where its sequence belongs; it is not there yet. For loading. WP_OK or WP_E_NOMEM. */
+int wp_lane_insert(struct wp_lane *lane, const struct wp_row *row);
 /* Removes one row by moving the shorter side. */
 void wp_lane_erase(struct wp_lane *lane, uint32_t index);
 void wp_lane_fini(struct wp_lane *lane);

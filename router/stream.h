@@ -15,7 +15,8 @@
 struct wp_stream {
     uint64_t hash; /* of the key; names the sender device in the duplicate window */
     uint64_t epoch;
-    uint64_t sequence; /* last one consumed */
+    uint64_t sequence;      /* last one consumed */
+    uint64_t journal_entry; /* last journal row that mentions it; 0 = none does */
     bool dirty;
     uint8_t user_size;
     uint8_t key_size;

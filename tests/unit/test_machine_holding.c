@@ -103,7 +103,6 @@ static void test_many_neighbours_expire_as_a_range(void **state)
     assert_int_equal(fixture_expire_now(&f, 1000)->expire.expired, 99);
     assert_string_equal(fixture_pending(&f, 1, 1, WP__LANE__ROUTINE), "51");
     assert_int_equal(fixture_rows(&f, WP_KEY_MESSAGE), 101);
-    assert_int_equal(fixture_rows(&f, WP_KEY_INDEX), 101);
     fixture_restart(&f);
     assert_string_equal(fixture_pending(&f, 1, 1, WP__LANE__ROUTINE), "51");
     struct wp_pending pending;
