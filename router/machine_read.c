@@ -122,7 +122,11 @@ int wp_machine_message_range(uint32_t shard, uint64_t mailbox, Wp__Lane lane, ui
     struct wp_key key;
     wp_key_position(&key, shard, WP_KEY_MESSAGE, mailbox, (uint8_t)lane, from);
     int error = key_hand_over(&key, ret_from_key);
-    wp_key_position(&key, shard, WP_KEY_MESSAGE, mailbox, (uint8_t)lane, to + 1);
+    if (to < UINT64_MAX) {
+        wp_key_position(&key, shard, WP_KEY_MESSAGE, mailbox, (uint8_t)lane, to + 1);
+    } else {
+        wp_key_position(&key, shard, WP_KEY_MESSAGE, mailbox, (uint8_t)(lane + 1), 0);
+    }
     return error ? error : key_hand_over(&key, ret_to_key);
 }
 

@@ -14,7 +14,7 @@
 #include "proto/frame.h"
 #include "proto/uuid.h"
 #include "router/keys.h"
-#include "tests/unit/machine_store.h"
+#include "storage/sim/sim.h"
 
 void fixture_init(struct fixture *f)
 {
@@ -34,14 +34,18 @@ void fixture_init(struct fixture *f)
     };
     wp_prng_init(&f->prng, 1);
     wp_arena_init(&f->arena, 64u << 20);
-    f->store = machine_store_open();
+    f->store = wp_sim_create();
     assert_int_equal(wp_machine_create(f->store, FIXTURE_SHARD, &f->limits, &f->machine), WP_OK);
 }
 
 void fixture_fini(struct fixture *f)
 {
     wp_machine_destroy(&f->machine);
-    machine_store_close(&f->store);
+    wp_store_close(&f->store);
+    for (size_t i = 0; i < f->log_count; i++) {
+        wp_bytes_release(&f->log[i]);
+    }
+    free(f->log);
     wp_buffer_free(&f->entry);
     wp_arena_fini(&f->arena);
 }
@@ -50,6 +54,34 @@ void fixture_restart(struct fixture *f)
 {
     wp_machine_destroy(&f->machine);
     assert_int_equal(wp_machine_create(f->store, FIXTURE_SHARD, &f->limits, &f->machine), WP_OK);
+}
+
+void fixture_crash(struct fixture *f, uint64_t seed)
+{
+    wp_machine_destroy(&f->machine);
+    struct wp_store *image = wp_sim_crash(f->store, seed);
+    wp_store_close(&f->store);
+    f->store = image;
+    assert_int_equal(wp_machine_create(f->store, FIXTURE_SHARD, &f->limits, &f->machine), WP_OK);
+    uint64_t applied, term;
+    wp_state_applied(f->store, FIXTURE_SHARD, &applied, &term);
+    for (uint64_t index = applied + 1; index <= f->index; index++) {
+        struct wp_bytes *entry = f->log[index - 1];
+        wp_arena_reset(&f->arena);
+        int error = wp_machine_apply(
+            f->machine, index, 1, wp_slice(entry->data, entry->size), &f->arena, &f->applied);
+        assert_int_equal(error, WP_OK);
+    }
+}
+
+static void log_append(struct fixture *f)
+{
+    if (f->log_count == f->log_capacity) {
+        f->log_capacity = f->log_capacity ? f->log_capacity * 2 : 64;
+        f->log = realloc(f->log, f->log_capacity * sizeof *f->log);
+        assert_non_null(f->log);
+    }
+    f->log[f->log_count++] = wp_bytes_copy(f->entry.data, f->entry.size);
 }
 
 void fixture_begin(struct fixture *f)
@@ -245,6 +277,7 @@ void fixture_expire(struct fixture *f, uint32_t limit)
 const struct wp_result *fixture_apply(struct fixture *f)
 {
     struct wp_slice entry = wp_slice(f->entry.data, f->entry.size);
+    log_append(f);
     int error = wp_machine_apply(f->machine, ++f->index, 1, entry, &f->arena, &f->applied);
     assert_int_equal(error, WP_OK);
     return f->applied.result_count ? &f->applied.results[f->applied.result_count - 1] : NULL;

@@ -1,4 +1,4 @@
-/* A machine on a store in memory, entries built command by command, and short ways to say common things.
+/* A machine on the simulated store, entries built command by command, and short ways to say common things.
  *
  *     fixture_begin(&f);              one entry ...
  *     fixture_user_add(&f, "bob");
@@ -27,6 +27,9 @@ struct fixture {
     struct wp_buffer entry;
     struct wp_arena arena;
     struct wp_applied applied;
+    struct wp_bytes **log; /* every entry applied; [0] has index 1 */
+    size_t log_count;
+    size_t log_capacity;
 };
 
 /* A sender device with its stream. */
@@ -49,6 +52,9 @@ void fixture_init(struct fixture *f);
 void fixture_fini(struct fixture *f);
 /* Destroys the machine and loads it again from the store. */
 void fixture_restart(struct fixture *f);
+/* Power cut: state falls back to an earlier batch, the machine loads that and applies the entries after it
+ * again. */
+void fixture_crash(struct fixture *f, uint64_t seed);
 
 void fixture_begin(struct fixture *f);
 void fixture_user_add(struct fixture *f, const char *user);

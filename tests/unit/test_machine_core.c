@@ -82,6 +82,12 @@ static void test_stored_record_is_readable(void **state)
     }
     assert_false(wp_state_iter_valid(iter));
     wp_state_iter_destroy(&iter);
+    /* "To the end" stays in the lane. */
+    assert_int_equal(
+        wp_machine_message_range(FIXTURE_SHARD, bob, WP__LANE__URGENT, 1, UINT64_MAX, &from, &to), WP_OK);
+    iter = wp_state_iter_create(f.store, wp_slice(from.data, from.size), wp_slice(to.data, to.size));
+    assert_false(wp_state_iter_valid(iter));
+    wp_state_iter_destroy(&iter);
     wp_buffer_free(&from);
     wp_buffer_free(&to);
     fixture_fini(&f);

@@ -469,8 +469,12 @@ static void run_entry(struct run *run)
         run->twin.machine, ++run->twin.index, 1, entry, &run->twin.arena, &run->twin.applied);
     expect(run, "error of the twin", (uint64_t)error, WP_OK);
     check_results(run, &run->twin.applied, count);
+    wp_state_flush_if_due(run->f.store);
     if (chance(run, 5)) {
         fixture_restart(&run->f);
+        check_state(run);
+    } else if (chance(run, 5)) {
+        fixture_crash(&run->f, wp_prng_next(&run->prng));
         check_state(run);
     } else if (chance(run, 10)) {
         check_state(run);
@@ -534,7 +538,7 @@ static void test_against_the_model(void **state)
         run_seed(strtoul(only, NULL, 10), &coverage);
         return;
     }
-    unsigned long seeds = many ? strtoul(many, NULL, 10) : 60;
+    unsigned long seeds = many ? strtoul(many, NULL, 10) : 20;
     for (unsigned long seed = 1; seed <= seeds; seed++) {
         run_seed(seed, &coverage);
     }
