@@ -60,10 +60,10 @@ struct wp_replica_start {
 /* A message to a peer. Owned by the update, valid until the next event; retain `bytes` to keep them. */
 struct wp_replica_message {
     uint64_t to;
-    struct wp_bytes
-        *bytes; /* encoded RPC; NULL when its entries are no longer in memory: see wp_replica_message_fill */
-    struct wp_rpc
-        rpc; /* with bytes == NULL: entries previous_index + 1 .. + entry_count are to be filled in */
+    /* Encoded RPC. NULL when its entries are no longer in memory: entries previous_index + 1 .. + entry_count
+     * of `rpc` are to be read from the log and filled in by wp_replica_message_fill. */
+    struct wp_bytes *bytes;
+    struct wp_rpc rpc;
 };
 
 struct wp_replica_update {

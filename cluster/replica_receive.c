@@ -121,8 +121,9 @@ static int receive_append(struct wp_replica *replica, const struct wp_rpc *rpc, 
     uint32_t done = 0;
     do {
         uint32_t from = replica->update.message_count;
-        uint32_t length = part_length(parsed + done, rpc->entry_count - done);
-        error = receive_part(replica, message, parsed + done, length);
+        const struct wp_rpc_entry *part = parsed ? parsed + done : NULL;
+        uint32_t length = part_length(part, rpc->entry_count - done);
+        error = receive_part(replica, message, part, length);
         done += length;
         if (error || part_refused(replica, from)) {
             break;

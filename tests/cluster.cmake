@@ -23,3 +23,5 @@ endfunction()
 foreach(number IN ITEMS 10 11 12 13 14 15 16 17 18 19)
   wp_cluster_bug(${number})
 endforeach()
+
+wp_fuzz(fuzz_raft CORPUS tests/fuzz/corpus/raft SOURCES fuzz/fuzz_raft.c LINK wp_cluster)

@@ -17,8 +17,8 @@ struct sim_options {
     uint64_t seed;
     uint32_t node_count; /* 1, 3 or 5 */
     bool membership;     /* changes of membership, starting with three of five */
-    bool compaction;     /* logs are cut close behind; only crashes and short restarts, so that nobody falls
-                            behind them */
+    /* Logs are cut close behind; only crashes and short restarts, so that nobody falls behind them. */
+    bool compaction;
     uint32_t duration_ms;
 };
 
