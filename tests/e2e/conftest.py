@@ -86,11 +86,12 @@ class Playground:
     def __init__(self, path):
         self.dir = pathlib.Path(path)
         self.info = None
+        self.control = "wardpostctl"  # starts the servers that lie beside it
 
     # -- the operator's verbs
 
     def ctl(self, *words, check=0, **options):
-        return run("wardpostctl", "--dir", self.dir, *words, check=check, **options)
+        return run(self.control, "--dir", self.dir, *words, check=check, **options)
 
     def ctl_json(self, *words, **options):
         return json.loads(self.ctl(*words, "-o", "json", **options).stdout)

@@ -123,6 +123,14 @@ def drain(playground, person):
     return receiver.finish()
 
 
+def drain_all(playground, persons):
+    """The same for several at a time: {user: [(id, payload, dup)]}."""
+    receivers = [Receiver(playground, person) for person in persons]
+    for receiver in receivers:
+        receiver.start()
+    return {receiver.person[0].split("/")[0]: receiver.finish() for receiver in receivers}
+
+
 def compare(senders, received):
     """`received`: {recipient: [(id, payload, dup), ...]}. Asserts the promise; answers how many were acknowledged."""
     acknowledged = 0

@@ -8,6 +8,7 @@
  *     WP_POWERCUT_IMAGE      where the image goes (same file system); start again on IMAGE/tree
  *     WP_POWERCUT_FAIL_SYNC  n: from the n-th sync of a followed file whose name ends in
  * WP_POWERCUT_FAIL_NAME (default ".log"), fsync and fdatasync fail with EIO and nothing becomes durable
+ *     WP_POWERCUT_SLOW_MS    a slow disk: each sync of a followed file takes so much longer
  *
  * Strict where disks are only sometimes kind: a new file's name needs the sync of its directory;
  * sync_file_range, sync and syncfs make nothing durable; bytes written while a sync runs are not covered by
@@ -30,6 +31,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "image.h"
@@ -59,6 +61,7 @@ static pthread_mutex_t table_guard = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t fail_from; /* 0 = never */
 static uint64_t fail_count;
 static const char *fail_name = ".log";
+static long slow_ms;
 static int (*next_fclose)(FILE *stream);
 
 static void init(void) __attribute__((constructor));
@@ -81,6 +84,9 @@ static void init(void)
     }
     if (getenv("WP_POWERCUT_FAIL_NAME") != NULL) {
         fail_name = getenv("WP_POWERCUT_FAIL_NAME");
+    }
+    if (getenv("WP_POWERCUT_SLOW_MS") != NULL) {
+        slow_ms = strtol(getenv("WP_POWERCUT_SLOW_MS"), NULL, 10);
     }
     image_open(image, path);
     memcpy(followed, path, sizeof followed);
@@ -197,6 +203,9 @@ static int file_sync(int fd, struct file *file, long call)
     pthread_mutex_unlock(&table_guard);
     struct image_stat stat; /* after the marks: what is marked is within its size */
     bool there = image_stat(fd, "", &stat) == 0 && stat.links > 0;
+    if (slow_ms > 0) {
+        nanosleep(&(struct timespec){.tv_sec = slow_ms / 1000, .tv_nsec = slow_ms % 1000 * 1000000}, NULL);
+    }
     int result = call == 0 ? 0 : (int)syscall(call, fd);
     if (result == 0 && there) {
         image_file_synced(fd, file->key, from, to, stat.size);
