@@ -398,12 +398,16 @@ static int program_run(struct program *program)
     } else {
         fprintf(stderr, "wardpost-router: %s\n", text);
     }
+    bool storage_open = program->store != NULL;
     program_end(program);
     wp_signals_destroy(&program->signals);
     uv_run(&program->loop, UV_RUN_DEFAULT);
     uv_loop_close(&program->loop);
     if (!error) {
         wp_log(WP_LOG_INFO, "stopped", "clean=1");
+    }
+    if (error == WP_E_BUSY && storage_open) {
+        return WP_EXIT_UNAVAILABLE; /* an address, not the data directory */
     }
     return error ? exit_code_of(error) : WP_EXIT_OK;
 }

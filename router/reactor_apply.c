@@ -140,6 +140,9 @@ static void attach_answer(struct shard *shard, const struct waiter *waiter, cons
         reply.session_present = result->attach.session_present;
         reply.inbox_subscribed = result->attach.inbox_subscribed;
     }
+    if (!result->error && result->attach.set_aside > 0) {
+        wp_metric_add(WP_M_SET_ASIDE, result->attach.set_aside);
+    }
     attach_wait_free(shard->reactor, waiter->attach);
     if (reply.error != WP_E_CLOSED) {
         wp_peer_reply(shard->reactor, waiter->peer, WP_FRAME_ATTACH_REPLY, &reply.base, 0);
@@ -237,7 +240,7 @@ static void results_take(struct shard *shard, const struct wp_applied *applied, 
         const struct wp_removal *removal = &applied->removals[i];
         wp_dispatch_expired(shard->dispatch, removal->mailbox, removal->lane, removal->sequence);
     }
-    if (applied->removal_count > 0) {
+    if (waiters && applied->removal_count > 0) { /* not what a restart only applies again */
         wp_metric_add(WP_M_EXPIRED, applied->removal_count);
     }
 }

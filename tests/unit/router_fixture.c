@@ -521,7 +521,7 @@ uint64_t gateway_submit(struct gateway *gateway, const struct submit *submit)
     header.ttl_ms = submit->ttl_ms;
     Wp__KeyPart parts[8];
     Wp__KeyPart *pointers[8];
-    char names[8][8];
+    char names[8][16];
     assert_true(submit->key_parts <= 8);
     for (uint32_t i = 0; i < submit->key_parts; i++) {
         wp__key_part__init(&parts[i]);

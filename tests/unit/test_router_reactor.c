@@ -271,7 +271,8 @@ static void test_large_bodies_and_a_gateway_out_of_credit(void **state)
     assert_int_equal(gateway_next(&gateway, WP_FRAME_SUBMIT_REPLY)->error, WP_E_BODY_TOO_LARGE);
     free(over);
 
-    /* Nothing is acknowledged and no credit comes back: three fit into the 4 MiB that a session may have open. */
+    /* Nothing is acknowledged and no credit comes back: three fit into the 4 MiB that a session may have
+     * open. */
     gateway.keep_credit = true;
     struct attach to_bob = {.user = "bob", .device = "phone", .secret = bob, .session = 2};
     gateway_join(&gateway, &to_bob);
@@ -280,7 +281,8 @@ static void test_large_bodies_and_a_gateway_out_of_credit(void **state)
         assert_int_equal(gateway_next(&gateway, WP_FRAME_DELIVER)->number, got + 1);
     }
     gateway_quiet(&gateway, 0, 50);
-    /* The session has room again, but the link's window (8 MiB, a quarter kept for urgent lanes) ends first. */
+    /* The session has room again, but the link's window (8 MiB, a quarter kept for urgent lanes) ends first.
+     */
     gateway_acknowledge(&gateway, "bob", 2, WP__LANE__ROUTINE, 1, 3);
     for (; got < 5; got++) {
         assert_int_equal(gateway_next(&gateway, WP_FRAME_DELIVER)->number, got + 1);
