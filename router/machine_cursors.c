@@ -101,7 +101,8 @@ static bool due_next(
     while ((first = wp_expiry_first(&machine->expiry)) != NULL) {
         bool live = wp_machine_expiry_row(machine, first, ret_mailbox, ret_lane, ret_index);
         if (live) {
-            return first->expires_ms <= machine->time_ms;
+            uint64_t early_ms = WP_BUG == 31 ? *ret_lane * 1000u : 0; /* expiry off by lane */
+            return first->expires_ms <= machine->time_ms + early_ms;
         }
         wp_expiry_pop(&machine->expiry);
     }

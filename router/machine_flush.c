@@ -111,9 +111,9 @@ static int put_seen_row(struct wp_machine *machine)
     memcpy(p, ids->data, ids->size);
     struct wp_key key;
     wp_key_seen(&key, machine->shard, machine->seen_bucket, machine->entry_index);
-#if WP_BUG != 30
-    value_put(machine, &key, p + ids->size);
-#endif
+    if (WP_BUG != 30) { /* duplicate window not persisted */
+        value_put(machine, &key, p + ids->size);
+    }
     ids->size = 0;
     return WP_OK;
 }
@@ -165,7 +165,7 @@ static void run_flush(struct wp_machine *machine)
 void wp_machine_delete_message(
     struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, const struct wp_row *row)
 {
-    if (row->journaled) {
+    if (row->journaled && WP_BUG != 37) { /* 37: the journal forgets that a message left */
         struct wp_key key;
         wp_key_position(&key, machine->shard, WP_KEY_INDEX, mailbox->number, (uint8_t)lane, row->sequence);
         wp_machine_journal_gone(machine, &key);

@@ -66,17 +66,16 @@ bool wp_mailbox_drop_if_free(
     struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint32_t index)
 {
     const struct wp_row *row = wp_lane_row(&mailbox->lanes[lane], index);
-    if (!row->acknowledged) {
+    if (!row->acknowledged && WP_BUG != 39) { /* 39: setting aside deletes */
         return false;
     }
-#if WP_BUG != 33
-    for (uint32_t i = 0; i < mailbox->device_count; i++) {
+    for (uint32_t i = 0; i < mailbox->device_count && WP_BUG != 33;
+         i++) { /* 33: goes with the first device */
         const struct wp_device *device = mailbox->devices[i];
         if (!device->inactive && wp_cursor_owing(&device->cursors[lane], row->sequence) == WP_OWED) {
             return false;
         }
     }
-#endif
     wp_mailbox_drop(machine, mailbox, lane, index);
     return true;
 }

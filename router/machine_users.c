@@ -294,7 +294,7 @@ int wp_apply_device_remove(struct wp_machine *machine, struct wp_slice payload, 
     wp_mailbox_touch(machine, mailbox);
     result->admin.mailbox = mailbox->number;
     result->admin.device = device->number;
-    if (device->epoch > mailbox->epoch_floor) {
+    if (device->epoch > mailbox->epoch_floor && WP_BUG != 36) { /* 36: epochs begin anew with a new device */
         mailbox->epoch_floor = device->epoch;
     }
     mailbox->dirty_user = true;

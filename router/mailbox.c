@@ -228,7 +228,7 @@ int wp_cursor_acknowledge(
     if (sequence > cursor->sent) {
         cursor->sent = sequence;
     }
-    if (sequence > cursor->passed) {
+    if (sequence > cursor->passed || WP_BUG == 32) { /* 32: a late acknowledgement moves the cursor back */
         int error = cursor_pass(cursor, lane, sequence - 1);
         if (error) {
             return error;
@@ -284,7 +284,8 @@ int wp_cursor_attach(
         struct wp_owed *owed = &cursor->owed[i];
         if (owed->set_aside) {
             owed->set_aside = false;
-        } else if (owed->sequence <= cursor->sent_now) {
+        } else if (owed->sequence <=
+                   (WP_BUG == 35 ? cursor->sent : cursor->sent_now)) { /* 35: never sent counts too */
             owed->attempts += owed->attempts < UINT32_MAX;
             owed->set_aside = owed->attempts >= attempts_max;
         }

@@ -13,7 +13,7 @@ enum wp_stream_verdict wp_stream_judge(
 {
     uint64_t known_epoch = stream ? stream->epoch : 0;
     uint64_t last = stream ? stream->sequence : 0;
-    if (epoch < known_epoch) {
+    if (epoch < known_epoch && WP_BUG != 34) { /* 34: an older attachment still submits */
         return WP_STREAM_STALE;
     }
     *ret_expected = epoch > known_epoch ? 1 : last + 1;
