@@ -1,11 +1,13 @@
 /* The fabric's turn: everything that arrived goes up, then everything that is queued leaves.
  *
- * 1. Callbacks are made only inside a turn; links and sockets that they end are released after it.
+ * 1. Callbacks are made only inside a turn and wp_fabric_flush; links and sockets that they end are
+ *    released after it.
  * 2. A peer is judged silent only in a turn that read its socket empty, so a stall of our own loop
  *    downs nobody.
  * 3. Nothing is sent to a link whose key was revoked: the check runs in the turn after the change. */
 #include "node/fabric.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +25,7 @@
 #define PEER_WINDOW_BYTES_MAX (64u * 1024 * 1024) /* more is not believed: it bounds our queue */
 #define ARENA_BYTES_MAX (256u * 1024)
 #define REFUSAL_LOG_INTERVAL_US 60000000u
+#define FLUSH_US_MAX 200000u
 
 int wp_fabric_context_create(void **ret_zmq_context)
 {
@@ -230,24 +233,38 @@ static void links_check_keys(struct wp_fabric *fabric)
     }
 }
 
+/* Data before events: what a peer sent before it went away is still its own. Only a link that waits for its
+ * handshake looks at the event first, which lets it read at all. */
+static bool connector_run(struct wp_link *link)
+{
+    bool drained = true;
+    if (link->state == WP_LINK_STATE_CONNECTING && wp_zsocket_take_ready(link->port.events)) {
+        wp_connector_events(link);
+    }
+    if (wp_zsocket_take_ready(link->port.data)) {
+        drained = wp_connector_receive(link);
+    }
+    if (wp_zsocket_take_ready(link->port.events)) {
+        wp_connector_events(link);
+    }
+    return drained;
+}
+
 /* Reads all sockets; false when one of them has more than its share. */
 static bool sockets_receive(struct wp_fabric *fabric)
 {
     bool drained = true;
     for (struct wp_listener *listener = fabric->listeners; listener; listener = listener->next) {
-        if (wp_zsocket_take_ready(listener->port.events)) {
-            wp_listener_events(fabric, listener);
-        }
         if (wp_zsocket_take_ready(listener->port.data)) {
             drained = wp_listener_receive(fabric, listener) && drained;
         }
+        if (wp_zsocket_take_ready(listener->port.events)) {
+            wp_listener_events(fabric, listener);
+        }
     }
     for (struct wp_link *link = fabric->links; link; link = link->next) {
-        if (link->port.socket && wp_zsocket_take_ready(link->port.events)) {
-            wp_connector_events(link);
-        }
-        if (link->port.socket && wp_zsocket_take_ready(link->port.data)) {
-            drained = wp_connector_receive(link) && drained;
+        if (link->port.socket) {
+            drained = connector_run(link) && drained;
         }
     }
     return drained;
@@ -315,7 +332,7 @@ void wp_fabric_destroy(struct wp_fabric **fabric)
     WP_ASSERT(!taken->in_turn);
     for (struct wp_link *link = taken->links; link; link = link->next) {
         if (link->dirty) {
-            (void)wp_link_flush(link);
+            (void)wp_link_flush(link); /* no callbacks any more: not wp_fabric_flush */
         }
         link->state = WP_LINK_STATE_GONE;
     }
@@ -390,11 +407,26 @@ void wp_fabric_disconnect(struct wp_fabric *fabric, struct wp_link **link)
     wp_zloop_wake(fabric->zloop);
 }
 
+static bool links_dirty(const struct wp_fabric *fabric)
+{
+    for (const struct wp_link *link = fabric->links; link; link = link->next) {
+        if (link->dirty) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void wp_fabric_flush(struct wp_fabric *fabric)
 {
     bool in_turn = fabric->in_turn;
+    uint64_t end_us = wp_clock_mono_us() + FLUSH_US_MAX;
     fabric->in_turn = true;
     links_flush(fabric);
+    while (links_dirty(fabric) && wp_clock_mono_us() < end_us) {
+        poll(NULL, 0, 1); /* a full pipe: libzmq's thread and the peer empty it */
+        links_flush(fabric);
+    }
     fabric->in_turn = in_turn;
 }
 

@@ -106,7 +106,8 @@ const char *wp_link_endpoint(const struct wp_link *link); /* connected side: whe
 void wp_link_set_user(struct wp_link *link, void *user);
 void *wp_link_user(const struct wp_link *link);
 
-/* Sends what is queued now instead of at the end of the turn. For clean stop. */
+/* Sends what is queued now instead of at the end of the turn, waiting up to 200 ms for full pipes. For
+ * clean stop: wp_fabric_destroy itself sends only what fits. */
 void wp_fabric_flush(struct wp_fabric *fabric);
 
 #endif

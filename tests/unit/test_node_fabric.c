@@ -363,6 +363,22 @@ static void test_gateway_restart_replaces_its_link(void **state)
     fixture_destroy(&fixture);
 }
 
+static void test_flush_empties_the_lanes_before_destroy(void **state)
+{
+    (void)state;
+    struct fixture *fixture = fixture_create();
+    struct fixture_end *gateway = fixture_gateway(fixture);
+    for (unsigned i = 1; i <= 400; i++) {
+        assert_int_equal(
+            fixture_submit(gateway, WP_LINK_ROUTINE, i, 1000), WP_OK); /* more than two messages */
+    }
+    wp_fabric_flush(gateway->fabric);
+    wp_fabric_destroy(&gateway->fabric);
+    FIXTURE_UNTIL(fixture, fixture->router->frame_count == 400);
+    fixture_end_destroy(&gateway);
+    fixture_destroy(&fixture);
+}
+
 static void test_disconnect_drops_the_link_for_both(void **state)
 {
     (void)state;
@@ -399,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_byte_cap_refuses_and_recovers),
         cmocka_unit_test(test_router_restart_means_down_and_up_with_new_incarnation),
         cmocka_unit_test(test_gateway_restart_replaces_its_link),
+        cmocka_unit_test(test_flush_empties_the_lanes_before_destroy),
         cmocka_unit_test(test_disconnect_drops_the_link_for_both),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
