@@ -140,7 +140,7 @@ int wp_hello_append(struct wp_fabric *fabric, uint64_t nonce, struct wp_buffer *
 int wp_hello_check(struct wp_fabric *fabric, struct wp_slice payload, Wp__Role role, const char *node,
     Wp__Hello **ret_hello);
 
-/* --- fabric.c --- */
+/* --- fabric.c, link.c --- */
 
 struct wp_refusal {
     uint64_t hash;

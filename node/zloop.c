@@ -32,13 +32,12 @@ struct wp_zloop {
     struct wp_zloop_callbacks callbacks;
     struct wp_zsocket *sockets;
     bool due;
-    bool destroyed;
     unsigned open_handles;
 };
 
 static void idle_run(uv_idle_t *handle)
 {
-    (void)handle;
+    (void)handle; /* its being active is what keeps poll from blocking */
 }
 
 static void prepare_run(uv_prepare_t *handle)
@@ -71,8 +70,8 @@ static void check_run(uv_check_t *handle)
 
 static void tick_run(uv_timer_t *handle)
 {
-    struct wp_zloop *zloop = handle->data;
-    zloop->callbacks.tick(zloop->callbacks.context);
+    const struct wp_zloop_callbacks *callbacks = &((struct wp_zloop *)handle->data)->callbacks;
+    callbacks->tick(callbacks->context);
 }
 
 static void later_run(uv_timer_t *handle)
@@ -102,8 +101,8 @@ int wp_zloop_create(uv_loop_t *loop, const struct wp_zloop_callbacks *callbacks,
     uv_idle_init(loop, &zloop->idle);
     uv_timer_init(loop, &zloop->tick_timer);
     uv_timer_init(loop, &zloop->later_timer);
-    zloop->prepare.data = zloop->check.data = zloop->idle.data = zloop;
-    zloop->tick_timer.data = zloop->later_timer.data = zloop;
+    zloop->prepare.data = zloop->check.data = zloop->idle.data = zloop->tick_timer.data =
+        zloop->later_timer.data = zloop;
     uv_prepare_start(&zloop->prepare, prepare_run);
     uv_check_start(&zloop->check, check_run);
     uv_timer_start(&zloop->tick_timer, tick_run, tick_ms, tick_ms);
@@ -119,11 +118,11 @@ void wp_zloop_destroy(struct wp_zloop **zloop)
         return;
     }
     WP_ASSERT(!taken->sockets);
-    uv_handle_t *handles[HANDLE_COUNT] = {(uv_handle_t *)&taken->prepare, (uv_handle_t *)&taken->check,
-        (uv_handle_t *)&taken->idle, (uv_handle_t *)&taken->tick_timer, (uv_handle_t *)&taken->later_timer};
-    for (unsigned i = 0; i < HANDLE_COUNT; i++) {
-        uv_close(handles[i], handle_closed);
-    }
+    uv_close((uv_handle_t *)&taken->prepare, handle_closed);
+    uv_close((uv_handle_t *)&taken->check, handle_closed);
+    uv_close((uv_handle_t *)&taken->idle, handle_closed);
+    uv_close((uv_handle_t *)&taken->tick_timer, handle_closed);
+    uv_close((uv_handle_t *)&taken->later_timer, handle_closed);
 }
 
 void wp_zloop_wake(struct wp_zloop *zloop)
@@ -143,8 +142,7 @@ void wp_zloop_wake_later(struct wp_zloop *zloop, uint64_t delay_ms)
 
 static void poll_run(uv_poll_t *handle, int status, int events)
 {
-    (void)status;
-    (void)events;
+    (void)status, (void)events;
     struct wp_zsocket *zsocket = handle->data;
     zsocket->ready = true;
     wp_zloop_wake(zsocket->zloop);
