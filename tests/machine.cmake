@@ -4,6 +4,8 @@ foreach(name core submit holding)
   wp_unit_test(test_machine_${name} SOURCES unit/test_machine_${name}.c ${machine_fixture} LINK wp_machine wp_storage wp_proto)
 endforeach()
 wp_unit_test(test_machine_seen SOURCES unit/test_machine_seen.c LINK wp_machine wp_storage wp_proto)
+wp_unit_test(test_machine_load SOURCES unit/test_machine_load.c ${machine_fixture} unit/test_storage_rocks_help.c
+  LINK wp_machine wp_storage wp_proto)
 
 # The model test runs on a machine whose journal is so short that rows leave it all the time, and whose seeded bugs
 # (router/README.md) are chosen at run time.
