@@ -28,7 +28,9 @@ static void help_print(const struct wp_program *program)
     printf("  --version              print the version and end\n");
     printf("  --help                 print this and end\n");
     printf("\nExample:\n  %s\n", program->example);
-    printf("\nExit codes: 0 clean stop, 64 wrong arguments, 69 address or data in use, 74 disk failing, 78 "
+    printf("\nExit codes: 0 clean stop, 64 wrong arguments, 65 stored data damaged or rolled back, 69 "
+           "address in "
+           "use,\n73 file or directory not allowed, 74 disk full or failing, 75 data directory in use, 78 "
            "configuration\n");
 }
 

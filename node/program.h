@@ -17,7 +17,7 @@
 #define WP_EXIT_OK 0
 #define WP_EXIT_FAILURE 1
 #define WP_EXIT_USAGE 64       /* wrong arguments */
-#define WP_EXIT_UNAVAILABLE 69 /* an address or the data directory is in use */
+#define WP_EXIT_UNAVAILABLE 69 /* an address is in use */
 #define WP_EXIT_INTERNAL 70
 #define WP_EXIT_IO 74 /* disk full or failing: the log cannot be written */
 #define WP_EXIT_CONFIG 78

@@ -380,6 +380,7 @@ static int program_run(struct program *program)
 {
     const struct wp_signals_callbacks signals = {.context = program, .stop = on_stop};
     char text[512];
+    int code = WP_EXIT_OK;
     uv_loop_init(&program->loop);
     int error = wp_signals_create(&program->loop, &signals, &program->signals);
     snprintf(text, sizeof(text), "out of memory");
@@ -396,9 +397,12 @@ static int program_run(struct program *program)
         uv_run(&program->loop, UV_RUN_DEFAULT);
         uv_close((uv_handle_t *)&keep, NULL);
     } else {
-        fprintf(stderr, "wardpost-router: %s\n", text);
+        char quoted[sizeof(text) + 64];
+        /* An address in use, not the data directory, when the store is open already. */
+        code = error == WP_E_BUSY && program->store ? WP_EXIT_UNAVAILABLE : exit_code_of(error);
+        wp_log(WP_LOG_ERROR, "start_failed", "reason=%s exit=%d text=%s", wp_error_slug(error), code,
+            wp_log_quote(text, quoted, sizeof(quoted)));
     }
-    bool storage_open = program->store != NULL;
     program_end(program);
     wp_signals_destroy(&program->signals);
     uv_run(&program->loop, UV_RUN_DEFAULT);
@@ -406,10 +410,7 @@ static int program_run(struct program *program)
     if (!error) {
         wp_log(WP_LOG_INFO, "stopped", "clean=1");
     }
-    if (error == WP_E_BUSY && storage_open) {
-        return WP_EXIT_UNAVAILABLE; /* an address, not the data directory */
-    }
-    return error ? exit_code_of(error) : WP_EXIT_OK;
+    return code;
 }
 
 static int accept_loss_take(void *context, const char *value)

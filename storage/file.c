@@ -21,6 +21,10 @@ int wp_file_error(int error_number)
         return WP_E_NO_SPACE;
     case ENOENT:
         return WP_E_NOT_FOUND;
+    case EACCES:
+    case EPERM:
+    case EROFS:
+        return WP_E_DENIED;
     default:
         return WP_E_IO;
     }

@@ -43,8 +43,9 @@ struct wp_store_config {
 };
 
 /* Opens or creates the RocksDB body. WP_E_BUSY: another process holds the directory. WP_E_CONFIG: reserve
- * below the formula or a volatile file system. WP_E_CORRUPT / WP_E_FORGOTTEN / WP_E_IO / WP_E_NO_SPACE with a
- * sentence in `ret_text` (text_size bytes) that names the shard, index or file and says what to do. */
+ * below the formula or a volatile file system. WP_E_DENIED: a file or directory may not be opened or made.
+ * WP_E_CORRUPT / WP_E_FORGOTTEN / WP_E_IO / WP_E_NO_SPACE. Each with a sentence in `ret_text` (text_size
+ * bytes) that names the shard, index or file and says what to do. */
 int wp_store_open_rocks(
     const struct wp_store_config *config, struct wp_store **ret_store, char *ret_text, size_t text_size);
 

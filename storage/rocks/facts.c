@@ -37,7 +37,7 @@ int rocks_fact_get(struct wp_store *base, const char *name, struct wp_buffer *ou
     if (error == WP_E_CORRUPT || error == WP_E_TOO_LARGE) {
         return wp_store_note(base, WP_E_CORRUPT, "fact \"%s/%s\" fails its checksum", directory, name);
     }
-    if (error == WP_E_IO) {
+    if (error == WP_E_IO || error == WP_E_DENIED) {
         wp_store_note(base, error, "cannot read fact \"%s/%s\": %s", directory, name, strerror(errno));
     }
     return error;

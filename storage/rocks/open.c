@@ -72,8 +72,8 @@ static int directory_lock(struct rocks_store *store, char *text, size_t text_siz
     snprintf(path, sizeof path, "%s/LOCK", store->path);
     store->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     if (store->lock_fd < 0) {
-        return refuse(wp_file_error(errno) == WP_E_NO_SPACE ? WP_E_NO_SPACE : WP_E_IO, text, text_size,
-            "cannot open", path);
+        int error = wp_file_error(errno);
+        return refuse(error == WP_E_NOT_FOUND ? WP_E_IO : error, text, text_size, "cannot open", path);
     }
     char pid[32] = "";
     if (flock(store->lock_fd, LOCK_EX | LOCK_NB) != 0) {

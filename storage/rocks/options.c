@@ -123,6 +123,8 @@ int rocks_error(struct rocks_store *store, const char *operation, char **text)
     } else if (strstr(*text, "No space left on device") != NULL ||
                strstr(*text, "Disk quota exceeded") != NULL) {
         error = WP_E_NO_SPACE;
+    } else if (strstr(*text, "Permission denied") != NULL || strstr(*text, "Read-only file system") != NULL) {
+        error = WP_E_DENIED;
     }
     wp_store_note(&store->base, error, "%s: %s", operation, *text);
     rocksdb_free(*text);
