@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/metric.h"
 #include "gateway/edge/edge.h"
+#include "gateway/edge/tls.h"
 #include "gateway/gateway.h"
 #include "node/config.h"
 #include "node/fabric.h"
@@ -48,11 +49,28 @@ struct program {
     bool stopping;
 };
 
+/* Loads what TLS needs, as a start would. */
+static int certificate_check(const struct wp_gateway_config *config, char *ret_text, size_t text_size)
+{
+    struct wp_tls_context *tls = NULL;
+    if (!config->listen.mqtts[0] && !config->listen.wss[0]) {
+        return WP_OK;
+    }
+    int error =
+        wp_tls_context_create(config->tls.certificate, config->tls.key, NULL, &tls, ret_text, text_size);
+    wp_tls_context_destroy(&tls);
+    return error;
+}
+
 static int config_check(void *context, const char *path, char *ret_text, size_t text_size)
 {
     struct wp_gateway_config *config = NULL;
+    struct wp_keypair keys;
     (void)context;
     int error = wp_gateway_config_load(path, &config, ret_text, text_size);
+    error = error ? error : wp_keypair_load(config->fabric_key_file, &keys, ret_text, text_size);
+    sodium_memzero(&keys, sizeof keys);
+    error = error ? error : certificate_check(config, ret_text, text_size);
     wp_gateway_config_free(&config);
     return error;
 }
@@ -309,7 +327,7 @@ static int program_run(struct program *program)
         wp_log(WP_LOG_INFO, "started", "version=%s", WP_VERSION);
         (void)wp_notify("READY=1");
         uv_run(&program->loop, UV_RUN_DEFAULT);
-        wp_log(WP_LOG_INFO, "stopped", " ");
+        wp_log(WP_LOG_INFO, "stopped", "clean=1");
     }
     program_release(program);
     return exit_code(error);
