@@ -239,6 +239,10 @@ int main(int argc, char **argv)
 {
     struct bench bench = {.directory = "bench-store", .run_us = 3000000, .size = 100, .window = 4096};
     options_parse(argc, argv, &bench);
+    if (bench.run_us == 0 || bench.window == 0) {
+        fprintf(stderr, "wp-bench-store: --seconds and --window must be at least 1\n");
+        return 2;
+    }
     struct wp_store_config config = {.path = bench.directory,
         .disk_reserve_bytes = 256u << 20,
         .log_wal_bytes_max = 48u << 20,

@@ -24,7 +24,7 @@ void wp_store_sizes(const struct wp_store_config *config, struct wp_store_sizes 
         .compaction_bytes = config->compaction_bytes_max ? config->compaction_bytes_max : 256 * MIB,
     };
     /* Two of state, two of the log's entries (same size), two of its small family. */
-    sizes.memtable_bytes = 4 * sizes.write_buffer_bytes + 2 * WP_HARD_BUFFER_BYTES;
+    sizes.memtable_bytes = 4 * sizes.write_buffer_bytes + 2ull * WP_HARD_BUFFER_BYTES;
     sizes.reserve_bytes_min = 2 * sizes.memtable_bytes + sizes.log_wal_bytes + sizes.compaction_bytes;
     sizes.reserve_bytes = config->disk_reserve_bytes;
     if (sizes.reserve_bytes == 0) {

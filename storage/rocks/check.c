@@ -46,7 +46,8 @@ static int last_entry(struct rocks_store *store, uint32_t shard, struct wp_log_e
         const char *value = rocksdb_iter_value(iterator, &value_size);
         struct wp_slice data;
         if (key_size == WP_ENTRY_KEY_SIZE && memcmp(key, end, 4) == 0 &&
-            wp_entry_record_open(wp_slice(key, key_size), wp_slice(value, value_size), ret_entry, &data) != WP_OK) {
+            wp_entry_record_open(wp_slice(key, key_size), wp_slice(value, value_size), ret_entry, &data) !=
+                WP_OK) {
             error = wp_store_note(&store->base, WP_E_CORRUPT,
                 "instance log, family entries, shard %u, index %llu: the record fails its checksum", shard,
                 (unsigned long long)wp_get_u64be((const uint8_t *)key + 4));

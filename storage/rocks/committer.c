@@ -16,7 +16,7 @@
 #include "storage/rocks/rocks.h"
 
 #define SEALED_ON_STACK 64u
-#define BATCH_KEEP_BYTES (4u * 1024 * 1024)
+#define BATCH_KEEP_BYTES (4ull * 1024 * 1024)
 
 struct sealed_entry {
     uint8_t key[WP_ENTRY_KEY_SIZE];

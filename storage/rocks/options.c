@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "storage/rocks/rocks.h"
 
+#define KIB 1024ull
 #define MIB (1024ull * 1024ull)
 
 static rocksdb_options_t *options_common(const struct rocks_store *store)
@@ -57,8 +58,8 @@ void rocks_options_create(struct rocks_store *store)
 {
     store->log_cache = rocksdb_cache_create_lru(8 * MIB);
     store->state_cache = rocksdb_cache_create_lru(store->sizes.write_buffer_bytes);
-    store->log_tables = tables_create(store->log_cache, 16 * 1024);
-    store->state_tables = tables_create(store->state_cache, 4 * 1024);
+    store->log_tables = tables_create(store->log_cache, 16u * KIB);
+    store->state_tables = tables_create(store->state_cache, 4u * KIB);
     rocksdb_block_based_options_set_filter_policy(
         store->state_tables, rocksdb_filterpolicy_create_bloom_full(10));
 

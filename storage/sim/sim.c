@@ -111,7 +111,7 @@ struct sim_store *sim_store_create(void)
     store->disk.reserve_bytes = RESERVE_BYTES;
     store->disk.free_bytes = UINT64_MAX;
     snprintf(store->disk.file_system, sizeof store->disk.file_system, "simulated");
-    store->flush_bytes = 64u * 1024;
+    store->flush_bytes = 64ull * 1024;
     return store;
 }
 
@@ -236,9 +236,10 @@ struct wp_store *wp_sim_crash(struct wp_store *base, uint64_t seed)
     struct sim_store *store = (struct sim_store *)base;
     struct wp_prng prng;
     wp_prng_init(&prng, seed);
-    struct sim_node *const *boundaries = (struct sim_node *const *)(const void *)store->boundaries.data;
+    const struct sim_boundary *boundaries = (const struct sim_boundary *)(const void *)store->boundaries.data;
     uint64_t choice = wp_prng_below(&prng, store->boundaries.size / sizeof *boundaries + 1);
-    struct sim_store *image = image_create(store, choice == 0 ? store->flushed : boundaries[choice - 1]);
+    struct sim_store *image =
+        image_create(store, choice == 0 ? store->flushed : boundaries[choice - 1].state);
     struct wp_buffer wal = WP_BUFFER_INIT;
     if (wp_buffer_append(&wal, store->wal.data, store->wal.size) != WP_OK) {
         sim_memory(NULL);

@@ -19,6 +19,11 @@ struct sim_pending {
 enum sim_log_family { SIM_ENTRIES = 'e', SIM_HARD = 'h' };
 #define SIM_LOG_KEY_SIZE (1 + WP_ENTRY_KEY_SIZE)
 
+/* State after one batch. */
+struct sim_boundary {
+    struct sim_node *state;
+};
+
 struct sim_store {
     struct wp_store base;
     uint64_t boot;
@@ -30,10 +35,9 @@ struct sim_store {
     struct wp_log_position *positions; /* as queued */
     int sync_error;                    /* of the next sync */
 
-    struct sim_node *state;   /* as readers see it */
-    struct sim_node *flushed; /* what a crash leaves at least */
-    struct wp_buffer
-        boundaries; /* struct sim_node *[]: each batch boundary since the flush, the last = state */
+    struct sim_node *state;      /* as readers see it */
+    struct sim_node *flushed;    /* what a crash leaves at least */
+    struct wp_buffer boundaries; /* struct sim_boundary[]: since the flush */
     uint64_t unflushed_bytes;
     uint64_t flush_bytes;
 

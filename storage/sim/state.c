@@ -148,8 +148,8 @@ int sim_state_commit(struct wp_store *base, struct wp_state_batch *batch_base, u
     put_applied(&store->state, shard, applied_index, applied_term);
     store->unflushed_bytes += batch->bytes + WP_APPLIED_KEY_SIZE + WP_APPLIED_RECORD_SIZE;
     sim_batch_clear(batch_base);
-    sim_memory(wp_buffer_reserve(&store->boundaries, sizeof store->state));
-    struct sim_node *boundary = sim_map_retain(store->state);
+    sim_memory(wp_buffer_reserve(&store->boundaries, sizeof(struct sim_boundary)));
+    struct sim_boundary boundary = {sim_map_retain(store->state)};
     wp_buffer_append(&store->boundaries, &boundary, sizeof boundary);
     if (store->boundaries.size / sizeof boundary >= BOUNDARIES_MAX) {
         sim_state_flush(base);
@@ -213,9 +213,9 @@ void sim_state_flush_if_due(struct wp_store *base)
 int sim_state_flush(struct wp_store *base)
 {
     struct sim_store *store = (struct sim_store *)base;
-    struct sim_node **boundaries = (struct sim_node **)(void *)store->boundaries.data;
+    struct sim_boundary *boundaries = (struct sim_boundary *)(void *)store->boundaries.data;
     for (size_t i = 0; i < store->boundaries.size / sizeof *boundaries; i++) {
-        sim_map_release(&boundaries[i]);
+        sim_map_release(&boundaries[i].state);
     }
     store->boundaries.size = 0;
     store->unflushed_bytes = 0;

@@ -269,7 +269,7 @@ static struct wp_bytes *entry_data(uint64_t index)
 static int store_main(const char *directory, uint64_t last)
 {
     struct wp_store_config config = {.path = directory,
-        .disk_reserve_bytes = 64u << 20,
+        .disk_reserve_bytes = 64ull << 20,
         .log_wal_bytes_max = 1u << 20,
         .write_buffer_bytes = 1u << 20,
         .compaction_bytes_max = 8u << 20};
