@@ -4,6 +4,7 @@
 
 EFFORT ?= full
 MINUTES ?= 10
+PROGRAMS = wardpost-router wardpost-gateway wardpostctl wardpost wardpost-bench
 SOURCES = $(shell git ls-files '*.c' '*.h')
 
 help: ## this list
@@ -14,7 +15,7 @@ setup: ## install what is missing (Debian 12 and 13, as root or with sudo)
 
 build: ## set up, then build the programs into build/release/bin
 	@tools/setup build
-	@tools/build release
+	@tools/build release $(PROGRAMS)
 
 demo: build ## start a playground, send to someone who is offline, kill the router, see the message arrive
 	@tools/demo

@@ -28,6 +28,7 @@ struct wp_device {
     unsigned next_gateway;
     unsigned backoff_ms;
     int stopping;
+    const char *refusal; /* of the CONNECT just refused; NULL when there is none to tell */
     int handles; /* uv handles that are not closed yet */
 };
 
@@ -70,7 +71,7 @@ static void reconnect_arm(struct wp_device *device)
     uv_timer_start(&device->reconnect, reconnect_due, delay_ms, 0);
 }
 
-static int refusal_may_pass(uint8_t code)
+bool wp_device_refusal_passes(uint8_t code)
 {
     return code == WP_MQTT_RC_SERVER_UNAVAILABLE || code == WP_MQTT_RC_SERVER_BUSY || code == WP_MQTT_RC_RATE_TOO_HIGH ||
         code == WP_MQTT_RC_QUOTA_EXCEEDED || code == WP_MQTT_RC_SERVER_SHUTTING_DOWN;
@@ -83,9 +84,10 @@ static void events_drain(struct wp_device *device)
         if (event.kind == WP_CONNECTION_UP) {
             device->backoff_ms = BACKOFF_MIN_MS;
         }
-        if (event.kind == WP_CONNECTION_REFUSED && !refusal_may_pass(event.code)) {
+        if (event.kind == WP_CONNECTION_REFUSED && !wp_device_refusal_passes(event.code)) {
             device->stopping = 1;
         }
+        device->refusal = event.kind == WP_CONNECTION_REFUSED ? wp_mqtt_reason_text(event.code) : device->refusal;
         device->callbacks.event(device->callbacks.context, &event);
         if ((event.kind == WP_CONNECTION_REFUSED || event.kind == WP_CONNECTION_DOWN) && device->stream) {
             wp_stream_close(device->stream);
@@ -123,7 +125,9 @@ static void stream_closed(void *context, const char *why)
         device_finish(device);
         return;
     }
-    device->callbacks.offline(device->callbacks.context, why);
+    const char *refusal = device->refusal;
+    device->refusal = NULL;
+    device->callbacks.offline(device->callbacks.context, refusal ? refusal : why);
     if (device->stopping) {
         device_finish(device);
         return;

@@ -29,6 +29,10 @@ int wp_device_start(uv_loop_t *loop, const struct wp_profile *profile, const str
 struct wp_connection *wp_device_connection(struct wp_device *device);
 void wp_device_flush(struct wp_device *device);
 
+/* Whether a refused CONNECT with this reason code is tried again by itself (the service is busy or away) instead of ending the
+ * device. The next `offline` then tells the refusal. Pure. */
+bool wp_device_refusal_passes(uint8_t code);
+
 /* Says DISCONNECT when connected, closes, then calls `ended`. */
 void wp_device_stop(struct wp_device *device);
 

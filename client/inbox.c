@@ -150,6 +150,9 @@ static void device_event(void *context, const struct wp_connection_event *event)
         wp_connection_subscribe(wp_device_connection(run->device));
         break;
     case WP_CONNECTION_REFUSED:
+        if (wp_device_refusal_passes(event->code)) {
+            break;
+        }
         fprintf(stderr, "wardpost: the gateway refused \"%s\": %s\n", run->command->profile.username,
             wp_mqtt_reason_text(event->code));
         run->over = true;

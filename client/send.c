@@ -100,6 +100,9 @@ static void device_event(void *context, const struct wp_connection_event *event)
         }
         break;
     case WP_CONNECTION_REFUSED:
+        if (wp_device_refusal_passes(event->code)) {
+            break;
+        }
         fprintf(stderr, "wardpost: the gateway refused \"%s\": %s\n", run->command->profile.username,
             wp_mqtt_reason_text(event->code));
         run->over = true;

@@ -6,7 +6,7 @@ import pytest
 
 from conftest import BIN, run, wait_until
 
-UNAVAILABLE = 69
+UNAVAILABLE, IN_USE = 69, 75
 
 
 def test_up_answers_when_every_process_is_ready(playground):
@@ -72,7 +72,7 @@ def test_a_second_router_on_the_same_data_is_refused_and_the_first_goes_on(playg
     port = int(playground.node("router-1")["fabric"].split(":")[1])
     second.write_text(text.replace(f"port: {port}", f"port: {port + 5000}") + "\n")
     done = run("wardpost-router", "--config", second, timeout_s=20)
-    assert done.returncode == UNAVAILABLE, done.stderr
+    assert done.returncode == IN_USE, done.stderr
     assert "data" in done.stderr
     assert playground.status()["router-1"]["state"] == "ready"
 
@@ -80,7 +80,8 @@ def test_a_second_router_on_the_same_data_is_refused_and_the_first_goes_on(playg
 @pytest.mark.parametrize("node, file, program", [("router-1", "router.yaml", "wardpost-router"),
                                                   ("gateway-1", "gateway.yaml", "wardpost-gateway")])
 def test_the_written_configuration_passes_the_programs_own_check(shared, node, file, program):
-    assert run(program, "--check-config", shared.dir / node / file).returncode == 0
+    done = run(program, "--check-config", "--config", shared.dir / node / file)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_mistake_in_the_configuration_reaches_the_operator_with_file_and_line(make_playground):
