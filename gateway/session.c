@@ -36,8 +36,21 @@ void wp_session_fini(struct wp_session *session)
     session->state = WP_SESSION_CLOSED;
 }
 
+/* Whether an end with this code means that the device broke the protocol. */
+static bool code_is_protocol_error(uint8_t code)
+{
+    static const uint8_t codes[] = {WP_MQTT_RC_MALFORMED, WP_MQTT_RC_PROTOCOL_ERROR,
+        WP_MQTT_RC_UNSUPPORTED_VERSION, WP_MQTT_RC_RECEIVE_MAXIMUM_EXCEEDED, WP_MQTT_RC_TOPIC_ALIAS_INVALID,
+        WP_MQTT_RC_PACKET_TOO_LARGE, WP_MQTT_RC_RETAIN_UNSUPPORTED, WP_MQTT_RC_QOS_UNSUPPORTED,
+        WP_MQTT_RC_SUBSCRIPTION_IDS_UNSUPPORTED};
+    return memchr(codes, code, sizeof codes) != NULL;
+}
+
 void wp_session_finish(struct wp_session *session, int error, uint8_t code, const char *detail)
 {
+    if (error != WP_OK && session->state != WP_SESSION_CLOSED && code_is_protocol_error(code)) {
+        wp_metric_add(WP_M_PROTOCOL_ERRORS, 1);
+    }
     session->state = WP_SESSION_CLOSED;
     session->end.error = error;
     session->end.code = code;
@@ -126,7 +139,6 @@ static void packet_dispatch(struct wp_session *session, struct wp_session_turn *
  * client of any version can read (3.1.1 section 3.1.2.2). */
 static void input_refuse(struct wp_session *session, struct wp_session_turn *turn, int error, uint8_t code)
 {
-    wp_metric_add(WP_M_PROTOCOL_ERRORS, 1);
     if (session->state == WP_SESSION_NEW && error == WP_E_VERSION) {
         session->version = WP_MQTT_311;
         wp_session_send(
