@@ -24,6 +24,10 @@
 #define WP_SET_ASIDE_ATTEMPTS 5u /* deliveries on so many connections, then set aside */
 #define WP_WINDOW_MAX 1024u      /* deliveries open per device and lane */
 
+/* A mailbox keeps at most so many times its bounds: beyond, the oldest messages that a device has
+ * acknowledged go, whoever else was still to get them. */
+#define WP_MAILBOX_KEPT_FACTOR 4u
+
 struct wp_machine;
 
 struct wp_machine_limits {
@@ -81,7 +85,8 @@ struct wp_result {
     };
 };
 
-/* A position that left a mailbox otherwise than by acknowledgement (expired): stop delivering it. */
+/* A position that left a mailbox otherwise than by acknowledgement (expired, or beyond
+ * WP_MAILBOX_KEPT_FACTOR): stop delivering it. */
 struct wp_removal {
     uint64_t mailbox;
     Wp__Lane lane;
@@ -140,8 +145,8 @@ struct wp_pending {
 bool wp_machine_next_pending(const struct wp_machine *machine, uint64_t mailbox, uint32_t device,
     Wp__Lane lane, uint64_t after, uint64_t now_ms, struct wp_pending *ret_pending);
 
-/* Reads bodies for catch-up, on ANY thread, without touching the machine: keys of [from, to] in one lane. WP_OK or
- * WP_E_NOMEM. */
+/* Reads bodies for catch-up, on ANY thread, without touching the machine: keys of [from, to] in one lane.
+ * WP_OK or WP_E_NOMEM. */
 int wp_machine_message_range(uint32_t shard, uint64_t mailbox, Wp__Lane lane, uint64_t from, uint64_t to,
     struct wp_buffer *ret_from_key, struct wp_buffer *ret_to_key);
 /* Position and decoded record of an iterator row of that range. WP_OK or WP_E_CORRUPT. */

@@ -109,23 +109,6 @@ static bool due_next(
     return false;
 }
 
-static int expire_one(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint32_t index,
-    struct wp_result *result)
-{
-    const struct wp_row *row = wp_lane_row(&mailbox->lanes[lane], index);
-    struct wp_removal removal = {
-        .mailbox = mailbox->number, .lane = (Wp__Lane)lane, .sequence = row->sequence};
-    int error = wp_buffer_append(&machine->removals, &removal, sizeof removal);
-    if (error) {
-        return error;
-    }
-    /* Acknowledged means delivered: that is how the message ended, whoever else was still to get it. */
-    result->expire.expired += !row->acknowledged;
-    wp_expiry_pop(&machine->expiry);
-    wp_mailbox_drop(machine, mailbox, lane, index);
-    return WP_OK;
-}
-
 int wp_apply_expire(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result)
 {
     Wp__CommandExpire *command;
@@ -140,7 +123,10 @@ int wp_apply_expire(struct wp_machine *machine, struct wp_slice payload, struct 
             result->expire.more = true;
             break;
         }
-        int error = expire_one(machine, mailbox, lane, index, result);
+        /* Acknowledged means delivered: that is how it ended, whoever else was still to get it. */
+        result->expire.expired += !wp_lane_row(&mailbox->lanes[lane], index)->acknowledged;
+        wp_expiry_pop(&machine->expiry);
+        int error = wp_mailbox_remove(machine, mailbox, lane, index);
         if (error) {
             return error;
         }

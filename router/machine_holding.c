@@ -2,10 +2,13 @@
  *
  * 1. A message goes when at least one device acknowledged it and no other active device is owed it, or when
  * it expires. Setting aside and inactivity let go of a message but never delete it: the acknowledgement does.
+ *    Exception: a mailbox over WP_MAILBOX_KEPT_FACTOR times its bounds lets go of the oldest acknowledged
+ * messages, so that a phone in a drawer neither makes senders see "full" nor fills the memory.
  * 2. Between commands no kept message is free to go by the devices' state as of the mailbox's last touch. */
 #include "router/machine_inner.h"
 
 #include "base/assert.h"
+#include "base/error.h"
 
 #define SWEEP_DEAD_MIN 4096u /* dead entries in the expiry heap before it is swept */
 
@@ -60,6 +63,55 @@ void wp_mailbox_drop(struct wp_machine *machine, struct wp_mailbox *mailbox, uin
     if (machine->expiry.count > 2 * machine->messages + SWEEP_DEAD_MIN) {
         wp_expiry_sweep(&machine->expiry, expiry_live, machine);
     }
+}
+
+int wp_mailbox_remove(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint32_t index)
+{
+    struct wp_removal removal = {.mailbox = mailbox->number,
+        .lane = (Wp__Lane)lane,
+        .sequence = wp_lane_row(&mailbox->lanes[lane], index)->sequence};
+    int error = wp_buffer_append(&machine->removals, &removal, sizeof removal);
+    if (!error) {
+        wp_mailbox_drop(machine, mailbox, lane, index);
+    }
+    return error;
+}
+
+static bool mailbox_over(const struct wp_machine *machine, const struct wp_mailbox *mailbox)
+{
+    uint64_t messages = 0;
+    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+        messages += mailbox->lanes[lane].count;
+    }
+    return messages > WP_MAILBOX_KEPT_FACTOR * machine->limits.mailbox_messages_max ||
+           mailbox->bytes > WP_MAILBOX_KEPT_FACTOR * machine->limits.mailbox_bytes_max;
+}
+
+/* First message that somebody has, routine before urgent before stat. */
+static bool delivered_first(const struct wp_mailbox *mailbox, uint32_t *ret_lane, uint32_t *ret_index)
+{
+    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+        for (uint32_t index = 0; index < mailbox->lanes[lane].count; index++) {
+            if (wp_lane_row(&mailbox->lanes[lane], index)->acknowledged) {
+                *ret_lane = lane;
+                *ret_index = index;
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+int wp_mailbox_trim(struct wp_machine *machine, struct wp_mailbox *mailbox)
+{
+    uint32_t lane, index;
+    while (mailbox_over(machine, mailbox) && delivered_first(mailbox, &lane, &index)) {
+        int error = wp_mailbox_remove(machine, mailbox, lane, index);
+        if (error) {
+            return error;
+        }
+    }
+    return WP_OK;
 }
 
 bool wp_mailbox_drop_if_free(

@@ -157,6 +157,10 @@ void wp_mailbox_device_active(
     struct wp_machine *machine, struct wp_mailbox *mailbox, struct wp_device *device);
 /* Erases the row from memory and store. */
 void wp_mailbox_drop(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint32_t index);
+/* Erases the row and tells the caller of apply that nobody gets it any more. WP_OK or WP_E_NOMEM. */
+int wp_mailbox_remove(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint32_t index);
+/* Keeps what slow devices hold within WP_MAILBOX_KEPT_FACTOR times the bounds. WP_OK or WP_E_NOMEM. */
+int wp_mailbox_trim(struct wp_machine *machine, struct wp_mailbox *mailbox);
 /* Drops the message when a device acknowledged it and no other holds it. */
 bool wp_mailbox_drop_if_free(
     struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint32_t index);

@@ -347,7 +347,8 @@ static int message_append(struct wp_machine *machine, const struct submit *submi
     result->submit.lane = (Wp__Lane)lane;
     result->submit.sequence = row.sequence;
     result->submit.envelope = submit->packed;
-    return wp_machine_put_index(machine, mailbox, lane, kept);
+    error = wp_machine_put_index(machine, mailbox, lane, kept);
+    return error ? error : wp_mailbox_trim(machine, mailbox);
 }
 
 static int submit_accept(struct wp_machine *machine, const struct submit *submit, struct wp_result *result)

@@ -231,6 +231,9 @@ static void results_take(struct shard *shard, const struct wp_applied *applied, 
             waiter_answer(shard, &waiters->items[result->ordinal], result);
             waiters->items[result->ordinal].kind = WAIT_NONE;
         }
+        if (waiters && result->command == WP_COMMAND_EXPIRE) { /* not what a restart only applies again */
+            wp_metric_add(WP_M_EXPIRED, result->expire.expired);
+        }
         result_dispatch(shard, result);
     }
     for (uint32_t i = 0; waiters && i < waiters->count; i++) {
@@ -239,9 +242,6 @@ static void results_take(struct shard *shard, const struct wp_applied *applied, 
     for (uint32_t i = 0; i < applied->removal_count; i++) {
         const struct wp_removal *removal = &applied->removals[i];
         wp_dispatch_expired(shard->dispatch, removal->mailbox, removal->lane, removal->sequence);
-    }
-    if (waiters && applied->removal_count > 0) { /* not what a restart only applies again */
-        wp_metric_add(WP_M_EXPIRED, applied->removal_count);
     }
 }
 

@@ -261,6 +261,36 @@ static void message_add(
     result->sequence = message->sequence;
 }
 
+static void trim(struct model *model, uint32_t user, struct model_submit_result *result)
+{
+    for (;;) {
+        uint64_t messages = 0;
+        uint64_t bytes = 0;
+        struct model_message *first = NULL;
+        for (uint32_t i = model->message_first; i < model->message_count; i++) {
+            struct model_message *message = &model->messages[i];
+            if (!message->kept || message->user != user) {
+                continue;
+            }
+            messages++;
+            bytes += message->size;
+            if (message->acknowledged && (!first || message->lane < first->lane)) {
+                first = message;
+            }
+        }
+        bool over =
+            messages > 4 * model->limits.mailbox_messages_max || bytes > 4 * model->limits.mailbox_bytes_max;
+        if (!over || !first) {
+            return;
+        }
+        assert(result->removal_count < 64);
+        result->removals[result->removal_count++] = (struct wp_removal){.mailbox = model->users[user].mailbox,
+            .lane = (Wp__Lane)first->lane,
+            .sequence = first->sequence};
+        message_drop(first);
+    }
+}
+
 struct model_submit_result model_submit(struct model *model, const struct model_submit *submit)
 {
     struct model_submit_result result = {0};
@@ -294,6 +324,7 @@ struct model_submit_result model_submit(struct model *model, const struct model_
             (struct model_rate){.used = true, .tokens = tokens - 60000, .time_ms = model->time_ms};
     }
     message_add(model, submit, &result);
+    trim(model, submit->recipient, &result);
     return result;
 }
 

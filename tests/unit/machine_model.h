@@ -105,6 +105,8 @@ struct model_submit_result {
     int error;
     bool duplicate;
     uint64_t accepted_ms, resend_from, expires_ms, sequence;
+    uint32_t removal_count; /* messages that had to go for it */
+    struct wp_removal removals[64];
 };
 
 struct model_attach_result {

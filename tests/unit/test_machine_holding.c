@@ -289,6 +289,32 @@ static void test_removed_device_holds_nothing(void **state)
     fixture_fini(&f);
 }
 
+static void test_phone_in_a_drawer_is_bounded(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    f.limits.mailbox_messages_max = 5;
+    fixture_restart(&f);
+    uint64_t bob = fixture_user(&f, "bob", 2);
+    struct sender ann = {.user = "ann", .device = "d1", .epoch = 1};
+    for (uint64_t i = 1; i <= 20; i++) { /* d2 takes all, d1 nothing: senders never see "full" */
+        fixture_fill(&f, &ann, "bob", i == 1 ? WP__LANE__STAT : WP__LANE__ROUTINE, 1);
+        fixture_acknowledge_one(&f, bob, 2, i == 1 ? WP__LANE__STAT : WP__LANE__ROUTINE, i == 1 ? 1 : i - 1);
+    }
+    assert_int_equal(fixture_messages(&f), 20);
+    fixture_fill(&f, &ann, "bob", WP__LANE__URGENT, 1);
+    assert_int_equal(fixture_messages(&f), 20);
+    assert_int_equal(f.applied.removal_count, 1);
+    assert_int_equal(f.applied.removals[0].lane, WP__LANE__ROUTINE);
+    assert_int_equal(f.applied.removals[0].sequence, 1);
+    struct wp_pending pending;
+    assert_true(wp_machine_next_pending(f.machine, bob, 1, WP__LANE__ROUTINE, 0, f.time_ms, &pending));
+    assert_int_equal(pending.sequence, 2);
+    assert_string_equal(fixture_pending(&f, bob, 1, WP__LANE__STAT), "1");
+    fixture_fini(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_inactive_device_holds_nothing),
         cmocka_unit_test(test_cursor_advance_is_a_sign_of_life),
         cmocka_unit_test(test_removed_device_holds_nothing),
+        cmocka_unit_test(test_phone_in_a_drawer_is_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
