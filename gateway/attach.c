@@ -130,6 +130,7 @@ static int attach_send(struct wp_client *client)
 void wp_gateway_waiting_walk(struct wp_gateway *gateway)
 {
     uint64_t now_ms = wp_gateway_now_ms();
+    uint32_t full_shard = 0;
     gateway->waiting_due = false;
     struct wp_client *next;
     for (struct wp_client *client = gateway->waiting_first; client; client = next) {
@@ -137,12 +138,13 @@ void wp_gateway_waiting_walk(struct wp_gateway *gateway)
         if (client->shard == 0) {
             client->shard = wp_routing_shard_of(gateway->routing, client->session.user);
         }
-        if (now_ms < client->attach_at_ms || !wp_routing_shard_up(gateway->routing, client->shard)) {
+        if (now_ms < client->attach_at_ms || client->shard == full_shard ||
+            !wp_routing_shard_up(gateway->routing, client->shard)) {
             continue;
         }
-        int error = attach_send(client);
-        if (error) {
-            continue; /* the link is full or just went down: the next tick tries again */
+        if (attach_send(client)) {
+            full_shard = client->shard; /* its link takes no more now: the next tick tries again */
+            continue;
         }
         waiting_remove(client);
         client->attach = WP_CLIENT_ASKED;
@@ -304,7 +306,7 @@ void wp_gateway_on_attach_reply(struct wp_gateway *gateway, const Wp__AttachRepl
         if (reply->error != WP_OK) {
             wp_session_close(&client->session, &turn, reply->error, NULL);
         } else {
-            client->repeats_until_ms = turn.now_ms + 2 * WP_POSITION_MEMORY_MS;
+            client->repeats_until_ms = turn.now_ms + (uint64_t)2 * WP_POSITION_MEMORY_MS;
             client->subscribe_waits = client->session.request_since_ms != 0;
         }
     } else {

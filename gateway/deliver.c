@@ -12,7 +12,7 @@
 #include "base/metric.h"
 
 /* The bytes that one slow device may hold before the common bound decides about it. */
-#define HELD_BYTES_FAIR (1024u * 1024)
+#define HELD_BYTES_FAIR ((size_t)1024 * 1024)
 
 static void deliver_write(struct wp_client *client, const Wp__Deliver *deliver, uint64_t held_ms)
 {

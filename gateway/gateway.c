@@ -19,7 +19,7 @@
 #include "gateway/gateway_internal.h"
 #include "proto/frame.h"
 
-#define ARENA_BYTES_MAX (8u * 1024 * 1024) /* a frame of 2 MiB, decoded, with its envelope */
+#define ARENA_BYTES_MAX ((size_t)8 * 1024 * 1024) /* a frame of 2 MiB, decoded, with its envelope */
 
 uint64_t wp_gateway_now_ms(void)
 {
@@ -258,6 +258,9 @@ static void on_timer(uv_timer_t *timer)
         }
         struct wp_session_turn turn;
         wp_client_turn_begin(client, &turn);
+        if (client->paused_shard) {
+            client->session.heard_ms = turn.now_ms; /* we do not listen: its silence means nothing */
+        }
         wp_session_tick(&client->session, &turn);
         wp_client_turn_end(client, &turn);
         wp_client_acks_send(client);

@@ -20,7 +20,7 @@
     (48u * 1024) /* bytes of the two lower lanes written ahead, before the kernel's 16 KiB */
 #define WP_SHARD_WAITING_MAX                                                                                 \
     (1024u * 1024) /* bytes waiting for a shard's link, then its senders are not read */
-#define WP_HELD_BYTES_MAX (256ull * 1024 * 1024) /* deliveries held for slow sockets, all together */
+#define WP_HELD_BYTES_MAX ((uint64_t)256 * 1024 * 1024) /* deliveries held for slow sockets, all together */
 
 struct wp_gateway;
 

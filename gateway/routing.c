@@ -79,8 +79,8 @@ static int link_open(struct wp_routing *routing, const char *endpoint, const cha
     if (error) {
         return error;
     }
-    strcpy(link->endpoint, endpoint);
-    strcpy(link->node, node);
+    memcpy(link->endpoint, endpoint, strlen(endpoint) + 1);
+    memcpy(link->node, node, strlen(node) + 1);
     link->up = false;
     wp_link_set_user(link->link, link);
     routing->link_count++;
@@ -252,7 +252,7 @@ int wp_routing_create(const struct wp_routing_config *config, const struct wp_ro
     routing->callbacks = *callbacks;
     routing->routers = config->routers;
     routing->router_count = config->router_count;
-    wp_arena_init(&routing->arena, 4 * WP_FRAME_SIZE_MAX);
+    wp_arena_init(&routing->arena, (size_t)4 * WP_FRAME_SIZE_MAX);
     const struct wp_fabric_callbacks fabric = {.context = routing,
         .up = on_up,
         .down = on_down,

@@ -77,7 +77,6 @@ static void keep_alive_set(struct wp_session *session, uint16_t asked_s)
     uint32_t max_s = session->policy->keep_alive_max_s;
     uint32_t used_s = asked_s;
     if (max_s > 0 && (asked_s == 0 || asked_s > max_s)) {
-        used_s = max_s;
         /* 3.1.1 cannot be told another value, so there the client's own rules. */
         session->server_keep_alive = session->version == WP_MQTT_5;
         used_s = session->server_keep_alive ? max_s : asked_s;
@@ -122,7 +121,7 @@ void wp_session_on_connect(struct wp_session *session, struct wp_session_turn *t
     if (session->version == WP_MQTT_5 && packet->connect.client_id.size == 0) {
         session->assigned_client_id = true;
         for (unsigned i = 0; i < 16; i++) {
-            snprintf(session->client_id + i * 2, 3, "%02x", turn->random[i]);
+            snprintf(session->client_id + (size_t)i * 2, 3, "%02x", turn->random[i]);
         }
         turn->random_used = true;
     }

@@ -168,10 +168,26 @@ static void entry_remove(struct wp_submits *submits, struct entry *entry)
     if (stream->unsent == entry) {
         stream->unsent = entry->next;
     }
-    *(entry->previous ? &entry->previous->next : &stream->first) = entry->next;
-    *(entry->next ? &entry->next->previous : &stream->last) = entry->previous;
-    *(entry->older ? &entry->older->younger : &shard->oldest) = entry->younger;
-    *(entry->younger ? &entry->younger->older : &shard->youngest) = entry->older;
+    if (entry->previous) {
+        entry->previous->next = entry->next;
+    } else {
+        stream->first = entry->next;
+    }
+    if (entry->next) {
+        entry->next->previous = entry->previous;
+    } else {
+        stream->last = entry->previous;
+    }
+    if (entry->older) {
+        entry->older->younger = entry->younger;
+    } else {
+        shard->oldest = entry->younger;
+    }
+    if (entry->younger) {
+        entry->younger->older = entry->older;
+    } else {
+        shard->youngest = entry->older;
+    }
     ready_update(shard, stream);
     struct slot *slot = &submits->slots[entry->slot];
     slot->entry = NULL;

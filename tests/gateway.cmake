@@ -4,6 +4,6 @@ foreach(part IN ITEMS edge flow)
   wp_unit_test(test_gateway_${part} SOURCES unit/test_gateway_${part}.c ${gateway_rig}
     LINK wp_gateway wp_node dep_openssl dep_sodium)
 endforeach()
-foreach(part IN ITEMS session submits)
+foreach(part IN ITEMS parts session submits)
   wp_unit_test(test_gateway_${part} SOURCES unit/test_gateway_${part}.c LINK wp_gateway_core)
 endforeach()
