@@ -161,7 +161,8 @@ static int gateways_find(struct bench *bench, char *text, size_t text_size)
         const struct wp_playground_node *node = &playground->nodes[i];
         struct wp_report_process *process = &bench->report.processes[bench->report.process_count++];
         char endpoint[32];
-        snprintf(process->name, sizeof process->name, "%s", node->id);
+        _Static_assert(sizeof process->name == sizeof node->id, "both hold the longest name");
+        memcpy(process->name, node->id, sizeof process->name);
         process->pid = (int)node->process.pid;
         if (node->kind == WP_PLAYGROUND_GATEWAY) {
             wp_playground_endpoint(node, bench->arguments.tls ? WP_PLAYGROUND_MQTTS : WP_PLAYGROUND_MQTT, endpoint);
