@@ -140,6 +140,24 @@ static void backoff_note(struct wp_dispatch *dispatch, const struct attachment *
     TAILQ_INSERT_TAIL(&dispatch->held_devices, device, held);
 }
 
+/* What is open counts as an attempt at the next attachment. A connection that merely broke does not: phones
+ * lose theirs all day, and a message must not be set aside for that. */
+static void overdue_note(struct wp_dispatch *dispatch, const struct attachment *attachment)
+{
+    const struct flights *flights = &attachment->flights;
+    struct device *device = attachment->device;
+    for (uint32_t i = flights->first; i < flights->end; i++) {
+        const struct flight *flight = &flights->slots[i];
+        if (flight->open && flight->lane < WP_LANE_COUNT) {
+            device->lanes[flight->lane].overdue = true;
+            if (flight->sequence > device->lanes[flight->lane].sent) {
+                device->lanes[flight->lane].sent = flight->sequence;
+            }
+        }
+    }
+    wp_dispatch_gather(dispatch, device);
+}
+
 /* Takes the attachment out of all tables; it keeps its link's number for a kick. */
 static void attachment_unlink(struct wp_dispatch *dispatch, struct attachment *attachment)
 {
@@ -228,6 +246,7 @@ void wp_dispatch_tick(struct wp_dispatch *dispatch, uint64_t mono_ms, uint64_t l
         const struct flight *oldest = flight_oldest(&at->flights);
         if (oldest && mono_ms - oldest->sent_ms >= dispatch->config.delivery_timeout_ms) {
             backoff_note(dispatch, at);
+            overdue_note(dispatch, at);
             attachment_kick(dispatch, at, WP_E_TIMEOUT);
             continue;
         }
@@ -298,6 +317,7 @@ static int attachment_inherit(struct attachment *at)
          * epoch. */
         at->device->lanes[lane].sent = 0;
         at->device->lanes[lane].sent_changed = false;
+        at->device->lanes[lane].overdue = false;
         const struct positions *known = &at->device->lanes[lane].acknowledged;
         for (uint32_t i = 0; i < known->count; i++) {
             int error = wp_positions_push(&at->lanes[lane].skip, known->items[i]);
@@ -410,7 +430,6 @@ int wp_dispatch_detached(struct wp_dispatch *dispatch, uint32_t link, uint64_t s
     if (!at) {
         return WP_E_NOT_FOUND;
     }
-    backoff_note(dispatch, at);
     attachment_end(dispatch, at);
     return WP_OK;
 }

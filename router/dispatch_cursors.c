@@ -121,11 +121,12 @@ static uint32_t advance_fill(struct advance *advance, struct device *device)
             advance->position_pointers[advance->message.n_acknowledged++] = message;
             positions += known->count;
         }
-        if (device->lanes[lane].sent_changed) {
+        if (device->lanes[lane].sent_changed || device->lanes[lane].overdue) {
             Wp__SentUpTo *message = &advance->sent[lane];
             wp__sent_up_to__init(message);
             message->lane = (Wp__Lane)lane;
             message->sequence = device->lanes[lane].sent;
+            message->overdue = device->lanes[lane].overdue;
             advance->sent_pointers[advance->message.n_sent++] = message;
         }
     }
@@ -137,6 +138,7 @@ static void device_clean(struct wp_dispatch *dispatch, struct device *device)
     for (int lane = 0; lane < (int)WP_LANE_COUNT; lane++) {
         device->lanes[lane].acknowledged.count = 0;
         device->lanes[lane].sent_changed = false;
+        device->lanes[lane].overdue = false;
     }
     TAILQ_REMOVE(&dispatch->dirty_devices, device, dirty);
     device->is_dirty = false;

@@ -84,6 +84,7 @@ struct device {
         struct positions acknowledged;
         uint64_t sent;
         bool sent_changed;
+        bool overdue; /* the attachment was ended for an unacknowledged delivery of this lane */
     } lanes[WP_LANE_COUNT];
     uint32_t backoff_level;   /* how often it was held back without progress in between */
     uint64_t admit_at_ms;     /* mono; 0 = no back-off */

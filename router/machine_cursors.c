@@ -51,7 +51,9 @@ static void sent_apply(struct wp_machine *machine, struct wp_mailbox *mailbox, s
     uint64_t tail = mailbox->lanes[sent->lane].tail;
     uint64_t sequence = sent->sequence < tail ? sent->sequence : tail;
     cursor->sent = sequence > cursor->sent ? sequence : cursor->sent;
-    cursor->sent_now = sequence > cursor->sent_now ? sequence : cursor->sent_now;
+    if (sent->overdue) {
+        cursor->overdue = sequence > cursor->overdue ? sequence : cursor->overdue;
+    }
     wp_machine_device_dirty(machine, mailbox, device, WP_DEVICE_DIRTY_CURSOR(sent->lane));
 }
 

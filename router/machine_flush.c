@@ -251,7 +251,7 @@ static int put_cursor(
     }
     p = wp_wire_put_u64(p, 1, cursor->passed);
     p = wp_wire_put_u64(p, 2, cursor->sent);
-    p = wp_wire_put_u64(p, 3, cursor->sent_now);
+    p = wp_wire_put_u64(p, 3, cursor->overdue);
     for (uint32_t i = 0; i < cursor->owed_count; i++) {
         const struct wp_owed *owed = &cursor->owed[i];
         uint8_t *head = p;

@@ -40,7 +40,7 @@ static void hash_cursor(XXH3_state_t *state, const struct wp_cursor *cursor)
 {
     hash_u64(state, cursor->passed);
     hash_u64(state, cursor->sent);
-    hash_u64(state, cursor->sent_now);
+    hash_u64(state, cursor->overdue);
     hash_u64(state, cursor->pending);
     hash_u64(state, cursor->pending_bytes);
     for (uint32_t i = 0; i < cursor->owed_count; i++) {

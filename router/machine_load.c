@@ -194,7 +194,7 @@ static int cursor_fill(struct wp_cursor *cursor, const Wp__RecordCursor *record)
     wp_cursor_fini(cursor);
     cursor->passed = record->passed;
     cursor->sent = record->sent;
-    cursor->sent_now = record->sent_now;
+    cursor->overdue = record->overdue;
     uint64_t last = 0;
     for (size_t i = 0; i < record->n_owed; i++) {
         struct wp_owed owed = {

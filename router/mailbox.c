@@ -275,7 +275,7 @@ int wp_cursor_owe(struct wp_cursor *cursor, const struct wp_row *row)
 int wp_cursor_attach(
     struct wp_cursor *cursor, const struct wp_lane *lane, uint32_t attempts_max, uint32_t *ret_set_aside)
 {
-    int error = cursor_pass(cursor, lane, cursor->sent_now);
+    int error = cursor_pass(cursor, lane, cursor->overdue);
     if (error) {
         return error;
     }
@@ -285,13 +285,13 @@ int wp_cursor_attach(
         if (owed->set_aside) {
             owed->set_aside = false;
         } else if (owed->sequence <=
-                   (WP_BUG == 35 ? cursor->sent : cursor->sent_now)) { /* 35: never sent counts too */
+                   (WP_BUG == 35 ? cursor->sent : cursor->overdue)) { /* 35: never sent counts too */
             owed->attempts += owed->attempts < UINT32_MAX;
             owed->set_aside = owed->attempts >= attempts_max;
         }
         set_aside += owed->set_aside;
     }
-    cursor->sent_now = 0;
+    cursor->overdue = 0;
     *ret_set_aside = set_aside;
     return WP_OK;
 }

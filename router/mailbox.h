@@ -62,7 +62,7 @@ void wp_lane_fini(struct wp_lane *lane);
 /* A message at or below `passed` that the device still has to get: a hole in what it acknowledged. */
 struct wp_owed {
     uint64_t sequence;
-    uint32_t attempts; /* attachments in which it was sent and not acknowledged */
+    uint32_t attempts; /* attachments that ended because it, or one sent with it, was not acknowledged */
     bool set_aside;    /* not offered in this attachment */
 };
 
@@ -72,7 +72,7 @@ struct wp_owed {
 struct wp_cursor {
     uint64_t passed;
     uint64_t sent;        /* highest position ever sent */
-    uint64_t sent_now;    /* highest position sent in the current attachment */
+    uint64_t overdue;     /* highest position sent when a connection was ended for an unacknowledged one */
     struct wp_owed *owed; /* ascending */
     uint32_t owed_count;
     uint32_t owed_capacity;
@@ -102,7 +102,8 @@ void wp_cursor_forget(struct wp_cursor *cursor, const struct wp_row *row);
 /* Makes a kept message that is settled owed again. WP_OK or WP_E_NOMEM. */
 int wp_cursor_owe(struct wp_cursor *cursor, const struct wp_row *row);
 
-/* A new attachment: what was sent in the last one and not acknowledged counts an attempt; at `attempts_max`
+/* A new attachment: when the last one was ended for an unacknowledged delivery, what was sent in it and not
+ * acknowledged counts an attempt (a connection that merely broke counts nothing); at `attempts_max`
  * it is set aside for this attachment, and what was set aside in the last one is offered again.
  * *ret_set_aside: how many are set aside now. WP_OK or WP_E_NOMEM. */
 int wp_cursor_attach(

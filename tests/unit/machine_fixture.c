@@ -253,11 +253,13 @@ void fixture_acknowledge(struct fixture *f, uint64_t mailbox, uint32_t device, W
     advance_append(f, &advance);
 }
 
-void fixture_sent(struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane, uint64_t sequence)
+void fixture_sent(
+    struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane, uint64_t sequence, bool overdue)
 {
     Wp__SentUpTo sent = WP__SENT_UP_TO__INIT;
     sent.lane = lane;
     sent.sequence = sequence;
+    sent.overdue = overdue;
     Wp__SentUpTo *list[] = {&sent};
     Wp__CursorAdvance advance = WP__CURSOR_ADVANCE__INIT;
     advance.mailbox = mailbox;

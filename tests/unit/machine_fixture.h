@@ -71,7 +71,8 @@ void fixture_submit_at(struct fixture *f, const struct sender *sender, uint64_t 
 void fixture_submit_raw(struct fixture *f, struct sender *sender, struct wp_slice envelope);
 void fixture_acknowledge(struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane,
     const uint64_t *positions, size_t count);
-void fixture_sent(struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane, uint64_t sequence);
+void fixture_sent(struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane, uint64_t sequence,
+    bool overdue);
 void fixture_expire(struct fixture *f, uint32_t limit);
 /* Applies the entry and returns its last result; NULL when it had none. */
 const struct wp_result *fixture_apply(struct fixture *f);

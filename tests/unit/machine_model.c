@@ -443,11 +443,11 @@ struct model_attach_result model_attach(
         }
         if (owing->set_aside) {
             owing->set_aside = false;
-        } else if (message->sequence <= device->sent_now[message->lane]) {
+        } else if (message->sequence <= device->overdue[message->lane]) {
             owing->set_aside = ++owing->attempts >= WP_SET_ASIDE_ATTEMPTS;
         }
     }
-    memset(device->sent_now, 0, sizeof device->sent_now);
+    memset(device->overdue, 0, sizeof device->overdue);
     sweep(model, user);
     for (uint32_t i = model->message_first; i < model->message_count; i++) {
         const struct model_message *message = &model->messages[i];
@@ -488,7 +488,7 @@ static void acknowledge(struct model *model, uint32_t user, uint32_t number, uin
 }
 
 void model_cursor(struct model *model, uint64_t mailbox, uint32_t device, uint32_t lane,
-    const uint64_t *positions, uint32_t count, uint64_t sent)
+    const uint64_t *positions, uint32_t count, uint64_t sent, bool overdue)
 {
     uint32_t user = 0;
     while (user < MODEL_USERS && (!model->users[user].exists || model->users[user].mailbox != mailbox)) {
@@ -507,7 +507,9 @@ void model_cursor(struct model *model, uint64_t mailbox, uint32_t device, uint32
     uint64_t tail = model->users[user].tail[lane];
     sent = sent < tail ? sent : tail;
     found->sent[lane] = sent > found->sent[lane] ? sent : found->sent[lane];
-    found->sent_now[lane] = sent > found->sent_now[lane] ? sent : found->sent_now[lane];
+    if (overdue && sent > found->overdue[lane]) {
+        found->overdue[lane] = sent;
+    }
 }
 
 static bool due_before(

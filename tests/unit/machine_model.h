@@ -39,7 +39,7 @@ struct model_device {
     uint64_t epoch;
     uint64_t active_ms;
     uint64_t sent[WP_LANE_COUNT];
-    uint64_t sent_now[WP_LANE_COUNT];
+    uint64_t overdue[WP_LANE_COUNT];
 };
 
 struct model_user {
@@ -130,7 +130,7 @@ struct model_attach_result model_attach(
 int model_subscribe(struct model *model, uint32_t user, const char *name, uint64_t epoch, bool inbox);
 /* One CursorAdvance: the device shows itself, then positions, then what was sent (0 = nothing). */
 void model_cursor(struct model *model, uint64_t mailbox, uint32_t device, uint32_t lane,
-    const uint64_t *positions, uint32_t count, uint64_t sent);
+    const uint64_t *positions, uint32_t count, uint64_t sent, bool overdue);
 /* Expired messages in order into `ret_removals` (room for limit). */
 uint32_t model_expire(struct model *model, uint32_t limit, struct wp_removal *ret_removals,
     uint32_t *ret_expired, bool *ret_more);

@@ -395,10 +395,18 @@ static void test_back_off_after_setting_aside_grows_and_ends_with_progress(void 
         assert_int_equal(wp_dispatch_retry_after_ms(fix->dispatch, 0, 0), 0);
         assert_int_equal(fix_attach(fix, 1, 10 + i, 0, 0, i + 1, 8, NULL), WP_OK);
         (void)fix_deliveries(fix, 10 + i);
-        assert_int_equal(wp_dispatch_detached(fix->dispatch, 1, 10 + i), WP_OK);
+        struct wp_effect effect;
+        fix_pass(fix, 30000);
+        assert_true(fix_next(fix, &effect));
+        assert_int_equal(effect.error, WP_E_TIMEOUT);
         assert_int_equal(wp_dispatch_retry_after_ms(fix->dispatch, 0, 0), expected_ms[i]);
         fix_pass(fix, expected_ms[i]);
     }
+    /* A connection that merely breaks holds nobody back. */
+    assert_int_equal(fix_attach(fix, 1, 19, 0, 0, 8, 8, NULL), WP_OK);
+    (void)fix_deliveries(fix, 19);
+    assert_int_equal(wp_dispatch_detached(fix->dispatch, 1, 19), WP_OK);
+    assert_int_equal(wp_dispatch_retry_after_ms(fix->dispatch, 0, 0), 0);
     assert_int_equal(fix_attach(fix, 1, 20, 0, 0, 9, 8, NULL), WP_OK);
     (void)fix_deliveries(fix, 20);
     assert_int_equal(fix_acknowledge(fix, 1, 20, WP__LANE__ROUTINE, 1, NULL), WP_OK);

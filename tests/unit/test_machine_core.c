@@ -140,7 +140,7 @@ static void test_strange_acknowledgements_do_nothing(void **state)
     fixture_acknowledge_one(&f, bob, 1, WP__LANE__ROUTINE, 1);
     fixture_acknowledge_one(&f, bob, 1, WP__LANE__ROUTINE, 1); /* again */
     assert_string_equal(fixture_pending(&f, bob, 1, WP__LANE__ROUTINE), "2");
-    fixture_sent(&f, bob, 1, WP__LANE__ROUTINE, 99); /* beyond the tail: cut to it */
+    fixture_sent(&f, bob, 1, WP__LANE__ROUTINE, 99, true); /* beyond the tail: cut to it */
     fixture_apply(&f);
     fixture_fill(&f, &ann, "bob", WP__LANE__ROUTINE, 1);
     assert_string_equal(fixture_pending(&f, bob, 1, WP__LANE__ROUTINE), "2+,3");

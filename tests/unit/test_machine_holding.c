@@ -119,10 +119,31 @@ static uint32_t attach_and_send(struct fixture *f, uint64_t mailbox, uint64_t se
     uint32_t set_aside = result->attach.set_aside;
     if (sent > 0) {
         fixture_begin(f);
-        fixture_sent(f, mailbox, 1, WP__LANE__ROUTINE, sent);
+        fixture_sent(f, mailbox, 1, WP__LANE__ROUTINE, sent, true);
         fixture_apply(f);
     }
     return set_aside;
+}
+
+/* A phone that loses its connection all day has done nothing wrong: nothing is set aside for it. */
+static void test_broken_connections_set_nothing_aside(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f);
+    uint64_t bob = fixture_user(&f, "bob", 1);
+    struct sender ann = {.user = "ann", .device = "d1", .epoch = 1};
+    fixture_fill(&f, &ann, "bob", WP__LANE__ROUTINE, 3);
+    for (uint32_t i = 0; i < 4 * WP_SET_ASIDE_ATTEMPTS; i++) {
+        const struct wp_result *result = fixture_attach_now(&f, "bob", "d1");
+        assert_int_equal(result->error, WP_OK);
+        assert_int_equal(result->attach.set_aside, 0);
+        assert_string_equal(fixture_pending(&f, bob, 1, WP__LANE__ROUTINE), i == 0 ? "1,2,3" : "1+,2+,3+");
+        fixture_begin(&f);
+        fixture_sent(&f, bob, 1, WP__LANE__ROUTINE, 3, false);
+        fixture_apply(&f);
+    }
+    fixture_fini(&f);
 }
 
 static void test_setting_aside(void **state)
@@ -143,7 +164,7 @@ static void test_setting_aside(void **state)
             fixture_restart(&f);
             fixture_attach_now(&f, "bob", "d1"); /* nothing sent in it: counts no attempt */
             fixture_begin(&f);
-            fixture_sent(&f, bob, 1, WP__LANE__ROUTINE, 2);
+            fixture_sent(&f, bob, 1, WP__LANE__ROUTINE, 2, true);
             fixture_apply(&f);
             break;
         }
@@ -321,6 +342,7 @@ int main(void)
         cmocka_unit_test(test_expiry_order_and_limit),
         cmocka_unit_test(test_delivered_is_not_expired),
         cmocka_unit_test(test_many_neighbours_expire_as_a_range),
+        cmocka_unit_test(test_broken_connections_set_nothing_aside),
         cmocka_unit_test(test_setting_aside),
         cmocka_unit_test(test_set_aside_lets_go_of_what_others_have),
         cmocka_unit_test(test_set_aside_counts_against_the_bounds),

@@ -218,8 +218,9 @@ static void do_cursors(struct run *run)
     uint64_t tail = found->tail[lane];
     if (chance(run, 40)) {
         uint64_t sent = below(run, tail + 3);
-        fixture_sent(&run->f, found->mailbox, device, (Wp__Lane)lane, sent);
-        model_cursor(&run->model, found->mailbox, device, lane, NULL, 0, sent);
+        bool overdue = chance(run, 60);
+        fixture_sent(&run->f, found->mailbox, device, (Wp__Lane)lane, sent, overdue);
+        model_cursor(&run->model, found->mailbox, device, lane, NULL, 0, sent, overdue);
         return;
     }
     uint64_t positions[8];
@@ -234,7 +235,7 @@ static void do_cursors(struct run *run)
         after = next ? next->sequence + below(run, 2) : after;
     }
     fixture_acknowledge(&run->f, found->mailbox, device, (Wp__Lane)lane, positions, count);
-    model_cursor(&run->model, found->mailbox, device, lane, positions, count, 0);
+    model_cursor(&run->model, found->mailbox, device, lane, positions, count, 0, false);
 }
 
 static void do_expire(struct run *run)
@@ -285,8 +286,8 @@ static uint32_t storm_add(struct run *run)
         run->expected[run->command + 1].type = WP_COMMAND_CURSORS;
         uint32_t lane = (uint32_t)below(run, WP_LANE_COUNT - 1);
         const struct model_user *found = &run->model.users[user];
-        fixture_sent(&run->f, found->mailbox, number, (Wp__Lane)lane, found->tail[lane]);
-        model_cursor(&run->model, found->mailbox, number, lane, NULL, 0, found->tail[lane]);
+        fixture_sent(&run->f, found->mailbox, number, (Wp__Lane)lane, found->tail[lane], true);
+        model_cursor(&run->model, found->mailbox, number, lane, NULL, 0, found->tail[lane], true);
     }
     return COMMANDS_MAX;
 }
