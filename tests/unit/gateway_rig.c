@@ -481,7 +481,8 @@ void rig_client_write(struct rig_client *client, const void *data, size_t size)
     for (uint64_t start = rig_now_ms(); size > 0;) {
         ssize_t written = send(client->fd, rest, size, MSG_NOSIGNAL);
         if (written < 0 && errno != EAGAIN) {
-            return; /* the gateway closed: the test sees that when it reads */
+            client->reset = true; /* the gateway closed: the test sees that when it reads */
+            return;
         }
         rest += written > 0 ? written : 0;
         size -= written > 0 ? (size_t)written : 0;
@@ -507,7 +508,7 @@ void rig_client_read(struct rig_client *client)
         assert_int_equal(wp_buffer_append(&client->in, bytes, (size_t)got), WP_OK);
     }
     client->closed = client->closed || got == 0 || errno != EAGAIN;
-    client->reset = client->reset || (got < 0 && errno == ECONNRESET);
+    client->reset = client->reset || (got < 0 && errno != EAGAIN);
 }
 
 static bool packet_there(struct rig_client *client, uint32_t *ret_size)

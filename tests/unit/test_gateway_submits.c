@@ -402,6 +402,36 @@ static void test_lost_link_repeats_the_same_numbers_and_ids(void **state)
     model_close(&model);
 }
 
+/* A failover with the link alive can swallow a submit whose successor is then refused: both go again, in
+ * order. */
+static void test_swallowed_submit_goes_again_with_its_successor(void **state)
+{
+    static struct model model;
+    (void)state;
+    model_open(&model, 1);
+    for (unsigned i = 0; i < 3; i++) {
+        assert_int_equal(push(&model, 0), WP_OK);
+        assert_true(send_one(&model));
+    }
+    router_take(&model);
+    apply(&model);
+    hear(&model);
+    model.wire.first++; /* the second one is swallowed */
+    router_take(&model);
+    apply(&model);
+    hear(&model);
+    assert_int_equal(model.resends, 1);
+    model.wire.first = model.wire.end = 0;
+    for (uint64_t publish = 2; publish <= 3; publish++) {
+        assert_true(send_one(&model));
+        assert_int_equal(model.wire.items[model.wire.end - 1].publish, publish);
+        assert_int_equal(model.wire.items[model.wire.end - 1].sequence, publish);
+    }
+    drain(&model);
+    check(&model);
+    model_close(&model);
+}
+
 static void test_shard_without_leader_pauses_and_goes_on(void **state)
 {
     static struct model model;
@@ -487,6 +517,7 @@ int main(void)
         cmocka_unit_test(test_order_and_once_over_faults),
         cmocka_unit_test(test_early_refusal_gives_its_number_back),
         cmocka_unit_test(test_lost_link_repeats_the_same_numbers_and_ids),
+        cmocka_unit_test(test_swallowed_submit_goes_again_with_its_successor),
         cmocka_unit_test(test_shard_without_leader_pauses_and_goes_on),
         cmocka_unit_test(test_what_waits_too_long_is_given_up),
         cmocka_unit_test(test_lanes_and_devices_take_turns),
