@@ -96,12 +96,16 @@ static int fact_claim(struct wp_store *store, const char *name, const char *valu
     if (error == WP_E_NOT_FOUND) {
         error = wp_store_fact_set(store, name, wanted);
         if (error) {
+            char reason[256];
+            wp_store_error_text(store, reason, sizeof(reason));
             snprintf(ret_text, text_size, "cannot record the %s in the data directory: %s", what,
-                wp_error_text(error));
+                reason[0] ? reason : wp_error_text(error));
         }
     } else if (error) {
+        char reason[256];
+        wp_store_error_text(store, reason, sizeof(reason));
         snprintf(ret_text, text_size, "cannot read the %s from the data directory: %s", what,
-            wp_error_text(error));
+            reason[0] ? reason : wp_error_text(error));
     } else if (!wp_slice_equal(wp_slice(found.data, found.size), wanted)) {
         snprintf(ret_text, text_size,
             "the data directory belongs to another cluster: the %s differs from the configuration; use the "

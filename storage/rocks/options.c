@@ -119,7 +119,8 @@ int rocks_error(struct rocks_store *store, const char *operation, char **text)
     /* RocksDB's C API gives a sentence and no code: "Corruption: ...", "IO error: No space left on device:
      * ...". */
     int error = WP_E_IO;
-    if (strncmp(*text, "Corruption", 10) == 0 || strstr(*text, "hecksum mismatch") != NULL) {
+    if (strncmp(*text, "Corruption", 10) == 0 || strstr(*text, "hecksum mismatch") != NULL ||
+        strstr(*text, "No such file or directory") != NULL) { /* a file that the others name is gone */
         error = WP_E_CORRUPT;
     } else if (strstr(*text, "No space left on device") != NULL ||
                strstr(*text, "Disk quota exceeded") != NULL) {
