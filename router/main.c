@@ -28,7 +28,9 @@
 #define INACTIVE_MS (UINT64_C(7) * 24 * 3600 * 1000)
 
 struct program {
-    uint32_t accept_loss_shard;
+    bool accept_loss_all;
+    uint32_t accept_loss_max; /* highest shard named */
+    bool accept_loss[WP_STORE_SHARDS_MAX];
     struct wp_router_config *config;
     struct wp_identity identity;
     struct wp_keypair keys;
@@ -98,7 +100,8 @@ static struct wp_store_config store_config(const struct program *program)
         .write_buffer_bytes = config->storage.write_buffer_bytes,
         .compaction_bytes_max = config->storage.compaction_bytes_max,
         .allow_volatile = config->storage.allow_volatile,
-        .accept_loss = program->accept_loss_shard != 0,
+        .accept_loss = program->accept_loss_all,
+        .accept_loss_shards = program->accept_loss,
     };
 }
 
@@ -127,9 +130,9 @@ static int config_take(struct program *program, const char *path, char *ret_text
             config->reactors, REACTORS_MAX, config->cluster.shards);
         return WP_E_CONFIG;
     }
-    if (program->accept_loss_shard > config->cluster.shards) {
-        snprintf(ret_text, text_size, "--accept-loss %u: there are shards 1 to %u",
-            program->accept_loss_shard, config->cluster.shards);
+    if (program->accept_loss_max > config->cluster.shards) {
+        snprintf(ret_text, text_size, "--accept-loss %u: there are shards 1 to %u", program->accept_loss_max,
+            config->cluster.shards);
         return WP_E_CONFIG;
     }
     error = wp_identity_load(config->cluster.id, config->cluster.shards, config->cluster.key_file,
@@ -206,7 +209,7 @@ static struct wp_reactor_config reactor_config(struct program *program, uint32_t
             },
         .delivery_timeout_ms = config->limits.delivery_timeout_ms,
         .body_cache_bytes = config->limits.body_cache_bytes,
-        .accept_loss_shard = program->accept_loss_shard,
+        .accept_loss = program->accept_loss,
         .context = program,
         .fatal = on_reactor_fatal,
     };
@@ -415,12 +418,19 @@ static int program_run(struct program *program)
 
 static int accept_loss_take(void *context, const char *value)
 {
+    struct program *program = context;
     char *end;
     unsigned long shard = strtoul(value, &end, 10);
+    if (!strcmp(value, "all")) {
+        program->accept_loss_all = true;
+        memset(program->accept_loss, 1, sizeof(program->accept_loss));
+        return WP_OK;
+    }
     if (*end || shard < 1 || shard >= WP_STORE_SHARDS_MAX) {
         return WP_E_INVALID;
     }
-    ((struct program *)context)->accept_loss_shard = (uint32_t)shard;
+    program->accept_loss[shard] = true;
+    program->accept_loss_max = shard > program->accept_loss_max ? (uint32_t)shard : program->accept_loss_max;
     return WP_OK;
 }
 
@@ -429,8 +439,8 @@ int main(int argc, char **argv)
     static struct program program;
     static const struct wp_program_option options[] = {
         {"--accept-loss", "SHARD",
-            "start although the log of SHARD ends before a position known to be synced; what is missing is "
-            "lost",
+            "start although the log of SHARD (or of all) ends before a position known to be synced; what is "
+            "missing is lost; may be repeated",
             accept_loss_take},
     };
     const struct wp_program description = {

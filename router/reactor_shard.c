@@ -132,7 +132,7 @@ int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t numb
         .seed = number,
         .log_keep_entries = LOG_KEEP_ENTRIES,
         .inflight_entries = GROUP_INFLIGHT,
-        .accept_loss = config->accept_loss_shard == number,
+        .accept_loss = config->accept_loss && config->accept_loss[number],
     };
     return wp_group_create(config->store, &group, &callbacks, &shard->group);
 }

@@ -39,7 +39,9 @@ struct wp_store_config {
     uint64_t write_buffer_bytes;   /* memtable size of state; 0 = 64 MiB; two of them at most */
     uint64_t compaction_bytes_max; /* largest compaction; 0 = 256 MiB */
     bool allow_volatile;           /* allow a tmpfs (tests that need a small full disk) */
-    bool accept_loss; /* single voter: start although the log ends below the watermark (audited in the log) */
+    bool accept_loss; /* single voter: start although logs end below the watermark (audited in the log) */
+    /* WP_STORE_SHARDS_MAX flags, borrowed for the call; the same for single shards. NULL = none. */
+    const bool *accept_loss_shards;
 };
 
 /* Opens or creates the RocksDB body. WP_E_BUSY: another process holds the directory. WP_E_CONFIG: reserve

@@ -185,7 +185,13 @@ static int refuse_forgotten(const struct rocks_store *store, uint32_t shard, cha
     return WP_E_FORGOTTEN;
 }
 
-int rocks_check_log(struct rocks_store *store, bool accept_loss, char *text, size_t text_size)
+static bool loss_accepted(const struct wp_store_config *config, uint32_t shard)
+{
+    return config->accept_loss || (config->accept_loss_shards != NULL && config->accept_loss_shards[shard]);
+}
+
+int rocks_check_log(
+    struct rocks_store *store, const struct wp_store_config *config, char *text, size_t text_size)
 {
     int error = log_measure(store);
     if (error != WP_OK) {
@@ -198,7 +204,7 @@ int rocks_check_log(struct rocks_store *store, bool accept_loss, char *text, siz
         if (found->last >= known->index && found->term >= known->term) {
             continue;
         }
-        if (!accept_loss) {
+        if (!loss_accepted(config, shard)) {
             return refuse_forgotten(store, shard, text, text_size);
         }
         wp_log(WP_LOG_WARN, "audit_loss_accepted",
@@ -256,13 +262,15 @@ static int log_reset(struct rocks_store *store, uint32_t shard, uint64_t applied
     return text != NULL ? rocks_error(store, "instance log, reset after an accepted loss", &text) : WP_OK;
 }
 
-int rocks_check_applied(struct rocks_store *store, bool accept_loss, char *text, size_t text_size)
+int rocks_check_applied(
+    struct rocks_store *store, const struct wp_store_config *config, char *text, size_t text_size)
 {
     for (uint32_t shard = 0; shard < WP_STORE_SHARDS_MAX; shard++) {
         const struct wp_log_position *found = &store->positions[shard];
         uint64_t applied = store->shards[shard].applied_index;
+        bool accepted = loss_accepted(config, shard);
         bool ahead = applied > found->last && found->last > 0;
-        if (ahead && !accept_loss) {
+        if (ahead && !accepted) {
             snprintf(text, text_size,
                 "the log of shard %u in \"%s/log\" ends at index %llu, but \"%s/state\" holds index "
                 "%llu: " GO_ON,
@@ -270,7 +278,7 @@ int rocks_check_applied(struct rocks_store *store, bool accept_loss, char *text,
                 shard);
             return WP_E_FORGOTTEN;
         }
-        if (!accept_loss || (!ahead && found->term == 0)) {
+        if (!accepted || (!ahead && found->term == 0)) {
             continue;
         }
         int error = log_reset(store, shard, applied);

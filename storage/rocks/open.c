@@ -165,7 +165,7 @@ static int watermark_read(struct rocks_store *store, bool accept_loss, char *tex
     }
     snprintf(text, text_size,
         "\"%s/%s\" %s, so it cannot be known whether the log is whole: restore it from a good "
-        "copy, or start once with --accept-loss",
+        "copy, or start once with --accept-loss all",
         store->path, WP_WATERMARK_FILE, problem);
     return error == WP_E_CORRUPT ? WP_E_CORRUPT : WP_E_FORGOTTEN;
 }
@@ -372,7 +372,7 @@ static int store_open(
     }
     if (error == WP_OK) {
         rocks_options_create(store);
-        error = rocks_check_log(store, config->accept_loss, text, text_size);
+        error = rocks_check_log(store, config, text, text_size);
     }
     return error;
 }
@@ -401,7 +401,7 @@ int wp_store_open_rocks(
         error = instances_open(store, ret_text, text_size);
     }
     if (error == WP_OK) {
-        error = rocks_check_applied(store, config->accept_loss, ret_text, text_size);
+        error = rocks_check_applied(store, config, ret_text, text_size);
     }
     if (error == WP_OK) {
         error = threads_start(store, ret_text, text_size);

@@ -119,10 +119,12 @@ int rocks_error(struct rocks_store *store, const char *operation, char **text);
 /* check.c: what the log on disk holds, found by a read-only open so that a refused start changes nothing.
  * Fills `positions`; with `watermark` positions that the log does not reach: WP_E_FORGOTTEN with a sentence
  * in `text`, or when `accept_loss` an audit line and WP_OK. */
-int rocks_check_log(struct rocks_store *store, bool accept_loss, char *text, size_t text_size);
+int rocks_check_log(
+    struct rocks_store *store, const struct wp_store_config *config, char *text, size_t text_size);
 /* State must not be ahead of its log: WP_E_FORGOTTEN. With `accept_loss` the log is made to fit what was
  * accepted: it goes on after what state holds, in no lower term than was known. */
-int rocks_check_applied(struct rocks_store *store, bool accept_loss, char *text, size_t text_size);
+int rocks_check_applied(
+    struct rocks_store *store, const struct wp_store_config *config, char *text, size_t text_size);
 
 /* committer.c */
 void *rocks_committer_run(void *store);

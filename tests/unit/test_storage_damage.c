@@ -175,6 +175,30 @@ static void cut_wal_tail_is_forgetting(void **state)
     wp_store_close(&store);
 }
 
+static void loss_is_accepted_for_named_shards_only(void **state)
+{
+    (void)state;
+    static bool shards[WP_STORE_SHARDS_MAX];
+    memset(shards, 0, sizeof shards);
+    struct wp_store *store = rocks_open(directory);
+    assert_int_equal(suite_append(store, 1, 1, 50, 2), WP_OK);
+    assert_int_equal(suite_append(store, 2, 1, 50, 2), WP_OK);
+    wp_store_close(&store);
+    run("f=$(ls -S %s/log/*.log | head -1) && truncate -s 200 $f", directory);
+    struct wp_store_config config = rocks_test_config(directory);
+    config.accept_loss_shards = shards;
+    assert_int_equal(wp_store_open_rocks(&config, &store, text, sizeof text), WP_E_FORGOTTEN);
+    assert_non_null(strstr(text, "--accept-loss 1"));
+    shards[1] = true;
+    assert_int_equal(wp_store_open_rocks(&config, &store, text, sizeof text), WP_E_FORGOTTEN);
+    assert_non_null(strstr(text, "--accept-loss 2"));
+    shards[2] = true;
+    assert_int_equal(wp_store_open_rocks(&config, &store, text, sizeof text), WP_OK);
+    wp_store_close(&store);
+    store = rocks_open(directory);
+    wp_store_close(&store);
+}
+
 static void bit_in_the_wal_is_noticed(void **state)
 {
     (void)state;
@@ -566,6 +590,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         STEP(second_open_is_refused_and_names_the_process),
         STEP(cut_wal_tail_is_forgetting),
+        STEP(loss_is_accepted_for_named_shards_only),
         STEP(bit_in_the_wal_is_noticed),
         STEP(bit_in_a_log_file_is_noticed),
         STEP(bit_in_a_state_file_is_noticed),
