@@ -123,12 +123,21 @@ def drain(playground, person):
     return receiver.finish()
 
 
-def drain_all(playground, persons):
+def drain_all(playground, persons, quiet_s=1.5, timeout_s=90):
     """The same for several at a time: {user: [(id, payload, dup)]}."""
     receivers = [Receiver(playground, person) for person in persons]
     for receiver in receivers:
         receiver.start()
-    return {receiver.person[0].split("/")[0]: receiver.finish() for receiver in receivers}
+    end, count = time.monotonic() + timeout_s, -1
+    while count != sum(len(receiver.got) for receiver in receivers):
+        assert time.monotonic() < end, "the mailboxes do not get empty"
+        count = sum(len(receiver.got) for receiver in receivers)
+        time.sleep(quiet_s)
+    for receiver in receivers:
+        receiver.stopping.set()
+    for receiver in receivers:
+        receiver.join(30)
+    return {receiver.person[0].split("/")[0]: receiver.got for receiver in receivers}
 
 
 def compare(senders, received):
