@@ -12,11 +12,12 @@
 #include "ctl/file.h"
 
 #define MIB ((uint64_t)1 << 20)
-/* The reserve must cover 2 x memtables (2 buffers each) + WAL cap + largest compaction = 176 MiB. */
-#define DISK_RESERVE_BYTES (256 * MIB)
+/* The reserve must cover 2 x memtables (2 buffers each of log and state) + WAL cap + largest compaction; the router
+ * refuses less. Compactions this large write a message about half as often as ones of 64 MiB. */
+#define DISK_RESERVE_BYTES (640 * MIB)
 #define WAL_BYTES_MAX (48 * MIB)
 #define WRITE_BUFFER_BYTES (16 * MIB)
-#define COMPACTION_BYTES_MAX (64 * MIB)
+#define COMPACTION_BYTES_MAX (384 * MIB)
 
 const char *ctl_settings_name(const struct wp_playground_node *node)
 {

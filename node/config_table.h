@@ -37,7 +37,7 @@
     X(T, U64, wal_bytes_max, "268435456", 1 << 20, 1ull << 40,                                               \
         "size of the write-ahead log at which it is recycled")                                               \
     X(T, U64, write_buffer_bytes, "67108864", 1 << 20, 1ull << 34, "one memtable")                           \
-    X(T, U64, compaction_bytes_max, "268435456", 1 << 20, 1ull << 40, "largest compaction")                  \
+    X(T, U64, compaction_bytes_max, "1073741824", 1 << 20, 1ull << 40, "largest compaction")                  \
     X(T, BOOL, allow_volatile, "false", 0, 1,                                                                \
         "accept a data directory in memory (tmpfs), which a power cut empties")
 

@@ -17,7 +17,8 @@
 #include "router/reactor_state.h"
 
 #define GROUP_INFLIGHT 8u
-#define LOG_KEEP_ENTRIES 1000u
+/* Nobody but this replica reads the log: nothing is kept below what a crash would leave applied. */
+#define LOG_KEEP_ENTRIES 0u
 #define OPEN_KEEP_BYTES (2u * ENTRY_TARGET_BYTES)
 /* Gathered cursors of this age go along with an entry that leaves anyway. */
 #define CURSORS_ALONG_MS (WP_CURSORS_DELAY_MS / 2)

@@ -21,8 +21,10 @@ void wp_store_sizes(const struct wp_store_config *config, struct wp_store_sizes 
     struct wp_store_sizes sizes = {
         .log_wal_bytes = config->log_wal_bytes_max ? config->log_wal_bytes_max : 256 * MIB,
         .write_buffer_bytes = config->write_buffer_bytes ? config->write_buffer_bytes : 64 * MIB,
-        .compaction_bytes = config->compaction_bytes_max ? config->compaction_bytes_max : 256 * MIB,
+        .compaction_bytes = config->compaction_bytes_max ? config->compaction_bytes_max : 1024 * MIB,
     };
+    uint64_t level0_files = sizes.compaction_bytes / 2 / sizes.write_buffer_bytes;
+    sizes.level0_files = level0_files < 2 ? 2 : level0_files > 16 ? 16 : (int)level0_files;
     /* Two of state, two of the log's entries (same size), two of its small family. */
     sizes.memtable_bytes = 4 * sizes.write_buffer_bytes + 2ull * WP_HARD_BUFFER_BYTES;
     sizes.reserve_bytes_min = 2 * sizes.memtable_bytes + sizes.log_wal_bytes + sizes.compaction_bytes;

@@ -12,6 +12,7 @@ struct wp_store_sizes {
     uint64_t log_wal_bytes;
     uint64_t write_buffer_bytes;
     uint64_t compaction_bytes;
+    int level0_files;           /* files of level 0 that start a compaction */
     uint64_t memtable_bytes;    /* all memtables of both instances, at most */
     uint64_t reserve_bytes_min; /* the formula: 2x memtables + WAL cap + largest compaction */
     uint64_t reserve_bytes;     /* what the configuration asks for, or the default */

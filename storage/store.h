@@ -37,7 +37,7 @@ struct wp_store_config {
     uint64_t disk_reserve_bytes;   /* below so much free space submits are refused; 0 = the default formula */
     uint64_t log_wal_bytes_max;    /* WAL cap of the log instance; 0 = 256 MiB */
     uint64_t write_buffer_bytes;   /* memtable size of state; 0 = 64 MiB; two of them at most */
-    uint64_t compaction_bytes_max; /* largest compaction; 0 = 256 MiB */
+    uint64_t compaction_bytes_max; /* largest compaction; 0 = 1 GiB */
     bool allow_volatile;           /* allow a tmpfs (tests that need a small full disk) */
     bool accept_loss; /* single voter: start although logs end below the watermark (audited in the log) */
     /* WP_STORE_SHARDS_MAX flags, borrowed for the call; the same for single shards. NULL = none. */
