@@ -7,6 +7,7 @@
  *   2. A completion runs only after the synced write that holds its records has returned without error.
  *   3. After a failed write no completion runs any more.
  *   4. Before a round with a truncation is written, the watermark file is at or below the truncation. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -192,8 +193,8 @@ static int round_lower_watermark(struct rocks_store *store, const struct rocks_r
         }
         int error = wp_watermark_lower(&store->watermark, moves[i].shard, moves[i].lowest);
         if (error != WP_OK) {
-            return wp_store_fail(&store->base, error, "cannot lower \"%s/%s\" before a truncation",
-                store->path, WP_WATERMARK_FILE);
+            return wp_store_fail(&store->base, error, "cannot lower \"%s/%s\" before a truncation: %s",
+                store->path, WP_WATERMARK_FILE, strerror(errno));
         }
     }
     return WP_OK;

@@ -60,7 +60,8 @@ static void keeper_step(struct rocks_store *store, unsigned tick)
     }
     int error = wp_watermark_write(&store->watermark, false);
     if (error != WP_OK && error != WP_E_NOMEM) {
-        wp_store_fail(&store->base, error, "cannot replace \"%s/%s\"", store->path, WP_WATERMARK_FILE);
+        wp_store_fail(&store->base, error, "cannot replace \"%s/%s\": %s", store->path, WP_WATERMARK_FILE,
+            strerror(errno));
         return;
     }
     if (tick % 2 == 0) {

@@ -319,7 +319,8 @@ static void rocks_close(struct wp_store *base)
         rocks_state_flush(base);
         int error = wp_watermark_write(&store->watermark, true);
         if (error != WP_OK) {
-            wp_store_fail(base, error, "cannot replace \"%s/%s\"", store->path, WP_WATERMARK_FILE);
+            wp_store_fail(
+                base, error, "cannot replace \"%s/%s\": %s", store->path, WP_WATERMARK_FILE, strerror(errno));
         }
     }
     store_free(store);
