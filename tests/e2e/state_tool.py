@@ -12,7 +12,7 @@ import sys
 
 class State:
     def __init__(self, path):
-        self.lib = ctypes.CDLL("librocksdb.so.7.8")
+        self.lib = ctypes.CDLL("librocksdb.so")
         for name in ("options_create", "open", "readoptions_create", "writeoptions_create", "create_iterator", "iter_key",
                      "iter_value"):
             getattr(self.lib, f"rocksdb_{name}").restype = ctypes.c_void_p

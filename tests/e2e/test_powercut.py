@@ -39,6 +39,7 @@ class Power:
         self.playground, self.slow_ms = playground, slow_ms
         self.folder = playground.dir / "router-1"
         self.number = 0
+        self.environment = {}  # more of it
 
     def image(self):
         return self.playground.dir / f"image-{self.number}"
@@ -46,13 +47,17 @@ class Power:
     def on(self):
         self.number += 1
         environment = {"LD_PRELOAD": preload(), "WP_POWERCUT_DIR": self.folder, "WP_POWERCUT_IMAGE": self.image(),
-                       "WP_POWERCUT_SLOW_MS": self.slow_ms}
+                       "WP_POWERCUT_SLOW_MS": self.slow_ms, **self.environment}
         words = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
         self.playground.start("router-1", *words)
 
     def cut(self):
         """Ends the router and leaves what the disk would hold. Answers how many files are not what they were."""
         self.playground.kill("router-1")
+        return self.restore()
+
+    def restore(self):
+        """The same for a router that has ended already."""
         data = self.folder / "data"
         before = contents_of(data)
         shutil.rmtree(data)
