@@ -56,7 +56,8 @@ void wp_connector_events(struct wp_link *link)
             connection_begin(link);
         } else if (event == WP_PORT_DENIED) {
             wp_fabric_refuse(link->fabric, "fabric_handshake_failed", link->endpoint, WP_E_DENIED,
-                "the router does not know our key, or has another key than configured");
+                "the handshake did not finish: the router went away, does not know our key, or has another "
+                "key than configured");
             wp_fabric_link_down(link, WP_E_DENIED, link->fabric->now_us + WP_LINK_RETRY_US);
         } else if (link->state == WP_LINK_STATE_UP) {
             wp_fabric_link_down(link, WP_E_CLOSED, link->fabric->now_us);
