@@ -106,6 +106,15 @@ static void turn_pass(struct wp_link *link)
         lane_next_size(lane) > 0 ? lane->deficit + LANE_QUANTUM_SIZE * lane_weights[link->turn_lane] : 0;
 }
 
+/* An empty link has no turn to go on with: what comes next begins a round with the most urgent lane. */
+static void round_begin(struct wp_link *link)
+{
+    for (unsigned i = 0; i < WP_LINK_LANE_COUNT; i++) {
+        link->lanes[i].deficit = 0;
+    }
+    link->turn_lane = WP_LINK_ROUTINE;
+}
+
 unsigned wp_link_lanes_fill(struct wp_link *link, struct wp_buffer *batch)
 {
     unsigned count = 0;
@@ -132,6 +141,7 @@ unsigned wp_link_lanes_fill(struct wp_link *link, struct wp_buffer *batch)
         lane->deficit -= size;
         count++;
     }
+    round_begin(link);
     return count;
 }
 
@@ -144,8 +154,8 @@ void wp_link_lanes_reset(struct wp_link *link)
 {
     for (unsigned i = 0; i < WP_LINK_LANE_COUNT; i++) {
         wp_buffer_free(&link->lanes[i].records);
-        link->lanes[i].offset = link->lanes[i].deficit = 0;
+        link->lanes[i].offset = 0;
     }
     link->queued_bytes = 0;
-    link->turn_lane = WP_LINK_STAT;
+    round_begin(link);
 }

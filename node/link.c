@@ -62,7 +62,7 @@ struct wp_link *wp_fabric_link_add(struct wp_fabric *fabric)
     }
     link->fabric = fabric;
     link->fd = -1;
-    link->turn_lane = WP_LINK_STAT;
+    link->turn_lane = WP_LINK_ROUTINE; /* the first round begins behind it, with STAT */
     link->next = fabric->links;
     fabric->links = link;
     return link;

@@ -276,6 +276,32 @@ static void test_slow_reader_is_written_little_ahead_and_stat_passes(void **stat
     rig_destroy(&rig);
 }
 
+/* In each batch anew, not only when the link's round happens to stand there. */
+static void test_stat_leaves_first(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_create(&(struct rig_options){0});
+    struct rig_client *client = rig_client_attach(rig, WP_MQTT_5, "anna/phone");
+    for (unsigned round = 0; round < 5; round++) {
+        static const Wp__Lane sent[] = {
+            WP__LANE__ROUTINE, WP__LANE__ROUTINE, WP__LANE__STAT, WP__LANE__URGENT};
+        static const char *const got[] = {"wp/v1/inbox/stat/anna", "wp/v1/inbox/urgent/anna",
+            "wp/v1/inbox/routine/anna", "wp/v1/inbox/routine/anna"};
+        for (unsigned i = 0; i < 4; i++) {
+            assert_true(rig_deliver(rig, "anna", sent[i], "x", 1, false) > 0);
+        }
+        for (unsigned i = 0; i < 4; i++) {
+            struct wp_mqtt_packet packet = rig_client_expect(client, WP_MQTT_PUBLISH);
+            assert_int_equal(packet.publish.topic.size, strlen(got[i]));
+            assert_memory_equal(packet.publish.topic.data, got[i], packet.publish.topic.size);
+            rig_client_send(
+                client, &(struct wp_mqtt_packet){.type = WP_MQTT_PUBACK, .ack = {.id = packet.publish.id}});
+        }
+    }
+    rig_client_close(&client);
+    rig_destroy(&rig);
+}
+
 static void test_kick_and_clean_stop(void **state)
 {
     (void)state;
@@ -446,6 +472,7 @@ int main(void)
         cmocka_unit_test(test_connect_without_a_router),
         cmocka_unit_test(test_client_gone_before_the_attach_reply),
         cmocka_unit_test(test_slow_reader_is_written_little_ahead_and_stat_passes),
+        cmocka_unit_test(test_stat_leaves_first),
         cmocka_unit_test(test_kick_and_clean_stop),
         cmocka_unit_test(test_repeated_refusals_are_slowed_down),
         cmocka_unit_test(test_large_body),
