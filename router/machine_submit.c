@@ -390,9 +390,13 @@ static bool stream_admit(struct wp_machine *machine, const struct submit *submit
     }
     if (verdict == WP_STREAM_STALE) {
         result->error = WP_E_STALE_EPOCH;
-    } else if (verdict == WP_STREAM_GAP || !is_duplicate(machine, submit, result)) {
+    } else if (verdict == WP_STREAM_GAP) {
         result->error = WP_E_RESEND;
         result->submit.resend_from = expected;
+    } else if (!is_duplicate(machine, submit, result)) {
+        /* Its number was consumed by a refusal whose answer was lost. Under a new number it would come after
+         * its successors; so the sender hears that the outcome is unknown and decides. */
+        result->error = WP_E_TIMEOUT;
     }
     return false;
 }

@@ -304,10 +304,11 @@ struct model_submit_result model_submit(struct model *model, const struct model_
         const struct model_id *seen = submit->epoch == stream->epoch && submit->sequence < expected
                                           ? id_find(model, submit->stream, submit->id)
                                           : NULL;
-        result.error = seen ? WP_OK : WP_E_RESEND;
+        bool past = submit->epoch == stream->epoch && submit->sequence < expected;
+        result.error = seen ? WP_OK : past ? WP_E_TIMEOUT : WP_E_RESEND;
         result.duplicate = seen != NULL;
         result.accepted_ms = seen ? seen->accepted_ms : 0;
-        result.resend_from = seen ? 0 : expected;
+        result.resend_from = result.error == WP_E_RESEND ? expected : 0;
         return result;
     }
     stream->epoch = submit->epoch;
