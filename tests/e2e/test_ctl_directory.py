@@ -1,5 +1,6 @@
 """Users and devices through wardpostctl, against a real router: what it prints, keeps and refuses."""
 import json
+import re
 import stat
 
 import pytest
@@ -114,7 +115,8 @@ def test_status_tells_about_shards_disk_and_gateways(shared):
     assert [row["shard"] for row in answer["shards"]] == list(range(1, 9))
     assert all(row["role"] == "leader" for row in answer["shards"])
     assert answer["gateways"] == [{"node": "gateway-1", "up": True}]
-    assert answer["disk"]["reserve_bytes"] == 256 << 20
+    reserve = re.search(r"disk_reserve_bytes: (\d+)", (shared.dir / "router-1/router.yaml").read_text())
+    assert answer["disk"]["reserve_bytes"] == int(reserve.group(1)) and answer["disk"]["full"] is False
     text = shared.ctl("status").stdout
     assert "router-1" in text and "leader" in text
 
