@@ -12,9 +12,6 @@
 #include "base/error.h"
 #include "storage/rocks/rocks.h"
 
-/* Less than this free is a full disk, whatever wrote last. */
-#define DISK_EMPTY_BYTES (UINT64_C(4) << 20)
-
 struct rocks_batch {
     struct wp_state_batch base;
     rocksdb_writebatch_t *batch;
@@ -328,11 +325,7 @@ static void background_check(struct rocks_store *store)
         uint64_t errors = 0;
         rocksdb_property_int(instances[i], "rocksdb.background-errors", &errors);
         if (errors > 0 && wp_store_failure(&store->base) == WP_OK) {
-            /* RocksDB does not tell which error it was; the committer's own write may have met the full disk
-             * too and be a moment behind. */
-            uint64_t free_bytes;
-            bool full = wp_disk_free(store->path, &free_bytes) == WP_OK && free_bytes < DISK_EMPTY_BYTES;
-            wp_store_fail(&store->base, full ? WP_E_NO_SPACE : WP_E_IO,
+            wp_store_fail(&store->base, WP_E_IO,
                 "instance %s: a background flush or compaction failed; see \"%s/%s/LOG\"", names[i],
                 store->path, names[i]);
         }

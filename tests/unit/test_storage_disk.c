@@ -230,7 +230,10 @@ static void full_disk_stops_the_store_and_loses_nothing(void **state)
     if (error == WP_OK) {
         fill(store, 10000);
         if (seen.failures > 0) {
-            expect_stopped(store, WP_E_NO_SPACE);
+            /* RocksDB's own flush may meet the full disk first, and tells only that it failed; both codes end
+             * a router with status 74. Debian 13's RocksDB does so each time. */
+            assert_true(seen.error == WP_E_NO_SPACE || seen.error == WP_E_IO);
+            expect_stopped(store, seen.error);
         }
         wp_store_close(&store);
         mount("tmpfs", directory, "tmpfs", MS_REMOUNT, "size=200m");
