@@ -121,6 +121,7 @@ def test_reserve_reached_and_left(disk):
         disk.fill(RESERVE // 2)
         wait_until(lambda: playground.metric("router-1", FULL) == 1, what="the reserve is reached")
         pid = playground.pid("router-1")
+        time.sleep(0.3 * SLOW)  # the reactors look at it from time to time
 
         for i in range(10):  # every submit, not only the first
             answer = sender.publish("bob", f"refused {i}")
@@ -135,7 +136,7 @@ def test_reserve_reached_and_left(disk):
 
         disk.clear()
         wait_until(lambda: playground.metric("router-1", FULL) == 0, what="the reserve is free again")
-        assert sender.publish("bob", "after").code == 0  # on the same connection
+        wait_until(lambda: sender.publish("bob", "after").code == 0, 2, "submits again")  # on the same connection
     assert [payload for _, payload, _ in drain(playground, bob)] == ["after"]
     assert playground.pid("router-1") == pid
     log = playground.log("router-1")
@@ -163,6 +164,7 @@ def test_restart_below_the_reserve(disk):
         assert sender.publish("bob", "before").code == 0
     disk.fill(RESERVE // 2)
     playground.restart("router-1")
+    time.sleep(0.3 * SLOW)
     with Device(playground.endpoint(), *alice) as sender:
         assert sender.publish("bob", "refused").code == 0x97
     assert [payload for _, payload, _ in drain(playground, bob)] == ["before"]
