@@ -293,7 +293,7 @@ def test_data_directory_that_cannot_be_made(playground):
     playground.down()
     (playground.dir / "closed").mkdir(mode=0o500)
     (playground.dir / "file").write_text("")
-    for data, code, told in (("closed/data", CREATE, "Permission denied"), ("file/data", IO, "Not a directory"),
+    for data, code, told in (("closed/data", CREATE, "Permission denied"), ("file/data", CREATE, "Not a directory"),
                              ("file", IO, "Not a directory")):
         playground.configure("router-1", {"data": f"'{playground.dir / data}'"})
         done = unprivileged("--config", playground.dir / "router-1/router.yaml")
