@@ -8,7 +8,7 @@ import random
 import time
 
 from conftest import EFFORT, SLOW
-from traffic import Receiver, Sender, compare, drain
+from traffic import ROOMY, Receiver, Sender, compare, drain
 
 KILLS = {"ci": 25}.get(EFFORT, 20) if SLOW == 1 else 5
 SEED = int(os.environ.get("WP_SEED", time.time_ns() % 1_000_000))
@@ -39,7 +39,7 @@ def finish_and_compare(playground, senders, recipients):
 def test_router_killed_at_random_moments_under_load(make_playground):
     generator = random.Random(SEED)
     print(f"WP_SEED={SEED}")
-    playground = make_playground()
+    playground = make_playground(settings=ROOMY)
     sending, receiving = people(playground, 3, 4)
     senders = start_senders(playground, sending, receiving)
     for _ in range(KILLS):
@@ -54,7 +54,7 @@ def test_router_killed_at_random_moments_under_load(make_playground):
 
 def test_router_killed_while_devices_receive(make_playground):
     generator = random.Random(SEED + 1)
-    playground = make_playground()
+    playground = make_playground(settings=ROOMY)
     sending, receiving = people(playground, 2, 2)
     receivers = [Receiver(playground, person) for person in receiving]
     for receiver in receivers:
@@ -72,7 +72,7 @@ def test_router_killed_while_devices_receive(make_playground):
 
 def test_gateway_killed_at_random_moments_under_load(make_playground):
     generator = random.Random(SEED + 2)
-    playground = make_playground()
+    playground = make_playground(settings=ROOMY)
     sending, receiving = people(playground, 2, 3)
     senders = start_senders(playground, sending, receiving)
     for _ in range(5):
@@ -83,7 +83,7 @@ def test_gateway_killed_at_random_moments_under_load(make_playground):
 
 
 def test_clean_stop_and_start_loses_nothing(make_playground):
-    playground = make_playground()
+    playground = make_playground(settings=ROOMY)
     sending, receiving = people(playground, 2, 2)
     senders = start_senders(playground, sending, receiving)
     for _ in range(3):

@@ -15,7 +15,7 @@ import pytest
 
 from conftest import BIN, BUILD, EFFORT, SLOW
 from test_crash import people, start_senders
-from traffic import compare, drain, drain_all
+from traffic import ROOMY, compare, drain, drain_all
 
 SHIM = BUILD / "tests/wp_powercut.so"
 BUG = BUILD / "tests/wardpost-router-bug1"
@@ -76,7 +76,7 @@ def contents_of(folder):
 @pytest.fixture
 def power(request, make_playground):
     assert SHIM.exists(), f"{SHIM} is missing: build the tests"
-    playground = make_playground(start=False)
+    playground = make_playground(settings=ROOMY, start=False)
     power = Power(playground, getattr(request, "param", 0))
     power.on()
     playground.up()
@@ -142,7 +142,7 @@ def test_router_that_acknowledges_before_the_sync_is_found(make_playground, play
     """The tester tested: seeded bug 1 must lose acknowledged messages here."""
     assert BUG.exists(), f"{BUG} is missing: build the tests"
     generator = random.Random(SEED)
-    playground = make_playground(start=False)
+    playground = make_playground(settings=ROOMY, start=False)
     programs = playground.dir / "programs"
     programs.mkdir()
     for name, program in (("wardpostctl", BIN / "wardpostctl"), ("wardpost-gateway", BIN / "wardpost-gateway"),

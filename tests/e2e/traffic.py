@@ -2,9 +2,8 @@
 
 A sender pipelines; when anything but an acknowledgement comes it makes a new connection and sends everything unanswered
 again, in order, with the same ids: what a careful client does. So the promise to check is exact: nothing acknowledged is
-missing, and each
-sender's messages come in the order they were first sent; a message that was refused in between may stand behind
-those that were not.
+missing, and each sender's messages come in the order they were first sent; a message that was refused in between may stand
+behind those that were not.
 """
 import threading
 import time
@@ -13,6 +12,10 @@ import rawmqtt
 from rawmqtt import PUBACK, Closed, Device
 
 LOST = (Closed, OSError, AssertionError)  # the connection, not the message
+
+
+# Load without pause would fill mailboxes of the usual bound, and a full mailbox refuses for good.
+ROOMY = {"router-1": {"limits.mailbox_messages_max": 1000000}}
 
 
 class Sender(threading.Thread):
@@ -25,6 +28,7 @@ class Sender(threading.Thread):
         self.refused = set()     # answered with anything but 0 at least once: their place is the sender's choice
         self.stopping = threading.Event()
         self.reconnects = 0
+        self.last_refusal = None
         self.error = None
 
     def run(self):
@@ -62,6 +66,8 @@ class Sender(threading.Thread):
                 row = open_ids.pop(answer.id)
                 if answer.code != 0:
                     self.refused.add(row[0])
+                    self.last_refusal = f"0x{answer.code:02x} {answer.reason}"
+                    time.sleep(0.05)
                     return       # unknown or refused: again on a new connection, in order
                 self.acknowledged.add(row[0])
                 unanswered.remove(row)
@@ -73,7 +79,7 @@ class Sender(threading.Thread):
     def finish(self, timeout_s=60):
         self.stopping.set()
         self.join(timeout_s)
-        assert not self.is_alive(), "a sender got no answer any more"
+        assert not self.is_alive(), f"a sender got no answer any more; last refusal: {self.last_refusal}"
         if self.error:
             raise self.error
 
