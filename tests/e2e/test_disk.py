@@ -245,7 +245,7 @@ def test_failed_sync(make_playground):
     power.on()
     senders = start_senders(playground, sending, receiving)
     wait_until(lambda: playground.status()["router-1"]["state"] == "down", 30, "the end of the router")
-    assert re.search(r"event=storage_failed exit=74 text=.*Input/output error", playground.log("router-1"))
+    assert re.search(r"event=(storage_failed|router_failed) exit=74 text=.*Input/output error", playground.log("router-1"))
     power.environment = {}
     power.restore()
     power.on()

@@ -51,8 +51,9 @@ class Sender(threading.Thread):
             open_ids = {}
             for row in unanswered:
                 open_ids[self._submit(device, row)] = row
+            failed = False           # after a refusal: hear the other answers, then all again on a new connection
             while True:
-                while not self.stopping.is_set() and len(open_ids) < self.window:
+                while not failed and not self.stopping.is_set() and len(open_ids) < self.window:
                     number = len(self.sent)
                     recipient = self.recipients[number % len(self.recipients)]
                     row = [rawmqtt.new_id(), recipient, f"{self.person[0]} {number}"]
@@ -61,14 +62,15 @@ class Sender(threading.Thread):
                     open_ids[self._submit(device, row)] = row
                     time.sleep(self.pause_s)
                 if not open_ids:
+                    time.sleep(0.05 if failed else 0)
                     return
                 answer = device.wait(PUBACK, 30)
                 row = open_ids.pop(answer.id)
                 if answer.code != 0:
                     self.refused.add(row[0])
                     self.last_refusal = f"0x{answer.code:02x} {answer.reason}"
-                    time.sleep(0.05)
-                    return       # unknown or refused: again on a new connection, in order
+                    failed = True
+                    continue
                 self.acknowledged.add(row[0])
                 unanswered.remove(row)
 
