@@ -107,8 +107,8 @@ int wp_link_flush(struct wp_link *link);
 bool wp_link_take_writable(struct wp_link *link);
 /* Whether frames of `type` from `role` consume credit. */
 bool wp_link_type_controlled(Wp__Role role, enum wp_frame_type type);
-/* Whether `role` may send frames of `type`; false for an unknown type. */
-bool wp_link_type_allowed(Wp__Role role, unsigned type);
+/* Whether `from` may send frames of `type` to `to`; false for an unknown type. */
+bool wp_link_type_allowed(Wp__Role from, Wp__Role to, unsigned type);
 /* Drops all queued output and forgets credit. */
 void wp_link_output_reset(struct wp_link *link);
 

@@ -26,7 +26,7 @@ static void type_refuse(struct wp_link *link, unsigned type)
 static int frame_hand_up(struct wp_link *link, unsigned type, struct wp_slice payload)
 {
     struct wp_fabric *fabric = link->fabric;
-    if (!wp_link_type_allowed(link->role, type)) {
+    if (!wp_link_type_allowed(link->role, fabric->config.role, type)) {
         type_refuse(link, type);
         return WP_OK;
     }

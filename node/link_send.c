@@ -16,22 +16,22 @@
 #define FULL_RETRY_MS 2u
 
 struct type_row {
-    bool gateway, router;
+    bool up, down, peer;
 };
 static const struct type_row type_rows[] = {
-#define X(name, number, message, from_gateway, from_router) [number] = {from_gateway, from_router},
+#define X(name, number, message, up, down, peer) [number] = {up, down, peer},
     WP_FRAME_TABLE(X)
 #undef X
 };
 
-bool wp_link_type_allowed(Wp__Role role, unsigned type)
+bool wp_link_type_allowed(Wp__Role from, Wp__Role to, unsigned type)
 {
     if (type >= sizeof type_rows / sizeof type_rows[0]) {
         return false;
     }
-    return role == WP__ROLE__ROLE_GATEWAY  ? type_rows[type].gateway
-           : role == WP__ROLE__ROLE_ROUTER ? type_rows[type].router
-                                           : false;
+    const struct type_row *row = &type_rows[type];
+    return from == WP__ROLE__ROLE_GATEWAY ? to == WP__ROLE__ROLE_ROUTER && row->up
+                                          : (to == WP__ROLE__ROLE_GATEWAY ? row->down : row->peer);
 }
 
 bool wp_link_type_controlled(Wp__Role role, enum wp_frame_type type)
@@ -57,11 +57,12 @@ int wp_link_send(
     struct wp_link *link, enum wp_link_lane lane, enum wp_frame_type type, const ProtobufCMessage *message)
 {
     Wp__Role own = link->fabric->config.role;
-    WP_ASSERT(lane < WP_LINK_LANE_COUNT && wp_link_type_allowed(own, type));
+    WP_ASSERT(lane < WP_LINK_LANE_COUNT);
     WP_ASSERT(type != WP_FRAME_HELLO && type != WP_FRAME_CREDIT && type != WP_FRAME_CHUNK);
     if (link->state != WP_LINK_STATE_UP) {
         return WP_E_CLOSED;
     }
+    WP_ASSERT(wp_link_type_allowed(own, link->role, type));
     size_t size = protobuf_c_message_get_packed_size(message);
     uint64_t bytes = size + WP_RECORD_HEAD_SIZE;
     if (size > WP_FRAME_SIZE_MAX) {

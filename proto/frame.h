@@ -24,25 +24,36 @@
 #define WP_BATCH_SIZE_MAX (512u * 1024)       /* one ZeroMQ message; a sender closes a batch at 128 KiB */
 #define WP_ENTRY_SIZE_MAX (2u * 1024 * 1024)
 
-/* Frame types of the fabric (fabric.proto). X(name, number, message, from gateway?, from router?) */
-#define WP_FRAME_TABLE(X)                                                                                    \
-    X(HELLO, 1, hello, 1, 1)                                                                                 \
-    X(SHARD_MAP, 2, shard_map, 0, 1)                                                                         \
-    X(ATTACH, 3, attach, 1, 0)                                                                               \
-    X(ATTACH_REPLY, 4, attach_reply, 0, 1)                                                                   \
-    X(DETACH, 5, detach, 1, 0)                                                                               \
-    X(SUBSCRIBE, 6, subscribe, 1, 0)                                                                         \
-    X(SUBSCRIBE_REPLY, 7, subscribe_reply, 0, 1)                                                             \
-    X(SUBMIT, 8, submit, 1, 0)                                                                               \
-    X(SUBMIT_REPLY, 9, submit_reply, 0, 1)                                                                   \
-    X(DELIVER, 10, deliver, 0, 1)                                                                            \
-    X(ACK, 11, ack, 1, 0)                                                                                    \
-    X(KICK, 12, kick, 0, 1)                                                                                  \
-    X(CREDIT, 13, credit, 1, 1)                                                                              \
-    X(CHUNK, 14, chunk, 1, 1)
+/* Frame types of the fabric (fabric.proto). X(name, number, message, gateway to router?, router to gateway?, router to router?) */
+#define WP_FRAME_TABLE(X)                                                                                   \
+    X(HELLO, 1, hello, 1, 1, 1)                                                                             \
+    X(SHARD_MAP, 2, shard_map, 0, 1, 0)                                                                     \
+    X(ATTACH, 3, attach, 1, 0, 0)                                                                           \
+    X(ATTACH_REPLY, 4, attach_reply, 0, 1, 0)                                                               \
+    X(DETACH, 5, detach, 1, 0, 0)                                                                           \
+    X(SUBSCRIBE, 6, subscribe, 1, 0, 0)                                                                     \
+    X(SUBSCRIBE_REPLY, 7, subscribe_reply, 0, 1, 0)                                                         \
+    X(SUBMIT, 8, submit, 1, 0, 0)                                                                           \
+    X(SUBMIT_REPLY, 9, submit_reply, 0, 1, 0)                                                               \
+    X(DELIVER, 10, deliver, 0, 1, 0)                                                                        \
+    X(ACK, 11, ack, 1, 0, 0)                                                                                \
+    X(KICK, 12, kick, 0, 1, 0)                                                                              \
+    X(CREDIT, 13, credit, 1, 1, 1)                                                                          \
+    X(CHUNK, 14, chunk, 1, 1, 1)                                                                            \
+    X(LEASE, 15, lease, 1, 0, 0)                                                                            \
+    X(LEASE_REPLY, 16, lease_reply, 0, 1, 0)                                                                \
+    X(RAFT, 17, raft, 0, 0, 1)                                                                              \
+    X(NODE_STATE, 18, node_state, 0, 0, 1)                                                                  \
+    X(PROPOSE, 19, propose, 0, 0, 1)                                                                        \
+    X(PROPOSE_REPLY, 20, propose_reply, 0, 0, 1)                                                            \
+    X(TRANSFER, 21, transfer, 0, 0, 1)                                                                      \
+    X(TRANSFER_REPLY, 22, transfer_reply, 0, 0, 1)                                                          \
+    X(SNAPSHOT_OFFER, 23, snapshot_offer, 0, 0, 1)                                                          \
+    X(SNAPSHOT_PULL, 24, snapshot_pull, 0, 0, 1)                                                            \
+    X(SNAPSHOT_CHUNK, 25, snapshot_chunk, 0, 0, 1)
 
 enum wp_frame_type {
-#define X(name, number, message, gateway, router) WP_FRAME_##name = number,
+#define X(name, number, message, up, down, peer) WP_FRAME_##name = number,
     WP_FRAME_TABLE(X)
 #undef X
 };

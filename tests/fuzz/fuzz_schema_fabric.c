@@ -5,7 +5,7 @@
 #include "proto/frame.h"
 
 static const ProtobufCMessageDescriptor *const descriptors[] = {
-#define X(name, number, message, gateway, router) [number - 1] = &wp__##message##__descriptor,
+#define X(name, number, message, up, down, peer) [number - 1] = &wp__##message##__descriptor,
     WP_FRAME_TABLE(X)
 #undef X
 };

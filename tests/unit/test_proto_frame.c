@@ -178,7 +178,7 @@ static void test_numbers_of_frames_and_commands_are_unique(void **state)
 {
     (void)state;
     static const uint8_t frames[] = {
-#define X(name, number, message, gateway, router) number,
+#define X(name, number, message, up, down, peer) number,
         WP_FRAME_TABLE(X)
 #undef X
     };
