@@ -36,7 +36,8 @@ bool wp_link_type_allowed(Wp__Role from, Wp__Role to, unsigned type)
 
 bool wp_link_type_controlled(Wp__Role role, enum wp_frame_type type)
 {
-    return type == (role == WP__ROLE__ROLE_GATEWAY ? WP_FRAME_SUBMIT : WP_FRAME_DELIVER);
+    return role == WP__ROLE__ROLE_GATEWAY ? type == WP_FRAME_SUBMIT
+                                          : type == WP_FRAME_DELIVER || type == WP_FRAME_DELIVER_MANY;
 }
 
 static uint64_t lane_reserve_bytes(const struct wp_link *link, enum wp_link_lane lane)

@@ -50,7 +50,8 @@
     X(TRANSFER_REPLY, 22, transfer_reply, 0, 0, 1)                                                          \
     X(SNAPSHOT_OFFER, 23, snapshot_offer, 0, 0, 1)                                                          \
     X(SNAPSHOT_PULL, 24, snapshot_pull, 0, 0, 1)                                                            \
-    X(SNAPSHOT_CHUNK, 25, snapshot_chunk, 0, 0, 1)
+    X(SNAPSHOT_CHUNK, 25, snapshot_chunk, 0, 0, 1)                                                          \
+    X(DELIVER_MANY, 26, deliver_many, 0, 1, 0)
 
 enum wp_frame_type {
 #define X(name, number, message, up, down, peer) WP_FRAME_##name = number,
@@ -67,7 +68,14 @@ enum wp_frame_type {
     X(EXPIRE, 5, command_expire)                                                                             \
     X(USER_ADD, 6, command_user_add)                                                                         \
     X(DEVICE_ADD, 7, command_device_add)                                                                     \
-    X(DEVICE_REMOVE, 8, command_device_remove)
+    X(DEVICE_REMOVE, 8, command_device_remove)                                                               \
+    X(TEAM_ADD, 9, command_team_add)                                                                         \
+    X(TEAM_REMOVE, 10, command_team_remove)                                                                  \
+    X(TEAM_MEMBER_ADD, 11, command_team_member_add)                                                          \
+    X(TEAM_MEMBER_REMOVE, 12, command_team_member_remove)                                                    \
+    X(TRANSFER_IN, 13, command_transfer_in)                                                                  \
+    X(OUTBOX_ADVANCE, 14, command_outbox_advance)                                                            \
+    X(IDLE_CHECK, 15, command_idle_check)
 
 enum wp_command_type {
 #define X(name, number, message) WP_COMMAND_##name = number,
