@@ -32,6 +32,10 @@
     X(FABRIC_REFUSED, counter, "all", "wardpost_fabric_refused_total", "fabric peers or frames refused")     \
     X(FABRIC_MESSAGES, counter, "all", "wardpost_fabric_messages_total", "ZeroMQ messages sent")             \
     X(FABRIC_FRAMES, counter, "all", "wardpost_fabric_frames_total", "fabric frames sent")                   \
+    X(PEER_DROPPED, counter, "router", "wardpost_router_peer_frames_dropped_total",                             \
+        "frames for other routers that their link did not take")                                             \
+    X(PEER_REFUSED, counter, "router", "wardpost_router_peer_frames_refused_total",                          \
+        "frames of other routers that were not taken")                                                       \
     X(CONNECTIONS, gauge, "gateway", "wardpost_gateway_connections", "open device connections")              \
     X(CONNECTIONS_TOTAL, counter, "gateway", "wardpost_gateway_connections_total", "device connections accepted") \
     X(CONNECTIONS_REFUSED, counter, "gateway", "wardpost_gateway_connections_refused_total",                 \

@@ -85,7 +85,7 @@ static const struct option_row {
     {{"json", no_argument, NULL, OPTION_JSON}, NULL, "the same as -o json", FOR_ALL},
     {{"help", no_argument, NULL, OPTION_HELP}, NULL, "this text", FOR_ALL},
     {{"version", no_argument, NULL, OPTION_VERSION}, NULL, "the version", FOR_ALL},
-    {{"routers", required_argument, NULL, OPTION_ROUTERS}, "N", "routers (1)", FOR_UP},
+    {{"routers", required_argument, NULL, OPTION_ROUTERS}, "N", "routers (1 to 9, default 1)", FOR_UP},
     {{"gateways", required_argument, NULL, OPTION_GATEWAYS}, "M", "gateways (1 to 16, default 1)", FOR_UP},
     {{"shards", required_argument, NULL, OPTION_SHARDS}, "S",
         "shards, a power of two, fixed for ever (default 8)", FOR_UP},

@@ -253,10 +253,6 @@ static int status_print(struct work *work, const struct ctl_arguments *arguments
 
 int ctl_playground_up(const struct ctl_arguments *arguments)
 {
-    if (arguments->routers != 1) {
-        return ctl_fail(CTL_REFUSED, "a playground has one router for now: several routers come with the "
-                                     "next release, which replicates");
-    }
     struct work *work = work_create();
     if (!work) {
         return CTL_TEMPORARY;

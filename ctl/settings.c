@@ -50,6 +50,19 @@ static void endpoint_put(
     text_put(out, key, text);
 }
 
+/* One item of a list of routers; nothing for a gateway. */
+static void router_row_put(FILE *out, const struct wp_playground_node *node, const char *key)
+{
+    if (node->kind != WP_PLAYGROUND_ROUTER) {
+        return;
+    }
+    char endpoint[40] = "tcp://";
+    wp_playground_endpoint(node, WP_PLAYGROUND_FABRIC, endpoint + strlen("tcp://"));
+    text_put(out, "  - node", node->id);
+    text_put(out, "    endpoint", endpoint);
+    text_put(out, "    key", key);
+}
+
 static void router_put(
     FILE *out, const struct wp_playground *playground, unsigned index, const struct ctl_keys *keys)
 {
@@ -58,6 +71,10 @@ static void router_put(
     text_put(out, "  id", playground->cluster_id);
     fprintf(out, "  shards: %u\n", playground->shards);
     path_put(out, "  key_file", playground, "", "cluster.key");
+    fprintf(out, "  routers:\n");
+    for (unsigned i = 0; i < playground->node_count; i++) {
+        router_row_put(out, &playground->nodes[i], keys->public_text[i]);
+    }
     path_put(out, "data", playground, node->id, "data");
     fprintf(out, "reactors: %u\nfabric:\n  host: '127.0.0.1'\n  port: %u\n", playground->reactors,
         (unsigned)node->ports[WP_PLAYGROUND_FABRIC]);
@@ -87,13 +104,7 @@ static void gateway_put(
     text_put(out, "cluster_id", playground->cluster_id);
     fprintf(out, "routers:\n");
     for (unsigned i = 0; i < playground->node_count; i++) {
-        if (playground->nodes[i].kind == WP_PLAYGROUND_ROUTER) {
-            char endpoint[40] = "tcp://";
-            wp_playground_endpoint(&playground->nodes[i], WP_PLAYGROUND_FABRIC, endpoint + strlen("tcp://"));
-            text_put(out, "  - node", playground->nodes[i].id);
-            text_put(out, "    endpoint", endpoint);
-            text_put(out, "    key", keys->public_text[i]);
-        }
+        router_row_put(out, &playground->nodes[i], keys->public_text[i]);
     }
     path_put(out, "fabric_key_file", playground, node->id, "curve.key");
     fprintf(out, "listen:\n");

@@ -172,6 +172,27 @@ static void map_place(struct wp_routing *routing, const Wp__ShardPlace *place)
     place_set(routing, place->shard, link);
 }
 
+/* Connects every reactor of a router that the map names. */
+static void map_router(struct wp_routing *routing, const Wp__RouterPlace *router)
+{
+    const char *colon = strrchr(router->endpoint, ':');
+    unsigned long port = colon ? strtoul(colon + 1, NULL, 10) : 0;
+    for (uint32_t i = 0; i < router->reactors && i < LINKS_MAX && port > 0; i++) {
+        char endpoint[ENDPOINT_SIZE_MAX];
+        struct router_link *link;
+        snprintf(endpoint, sizeof endpoint, "%.*s:%lu", (int)(colon - router->endpoint), router->endpoint,
+            port + i);
+        if (link_find(routing, endpoint)) {
+            continue;
+        }
+        int error = link_open(routing, endpoint, router->node, router->key, &link);
+        if (error) {
+            wp_log(WP_LOG_ERROR, "router_unreachable", "endpoint=%s reason=%s", endpoint,
+                wp_error_slug(error));
+        }
+    }
+}
+
 static void map_take(struct wp_routing *routing, struct wp_slice payload)
 {
     Wp__ShardMap *map;
@@ -187,6 +208,9 @@ static void map_take(struct wp_routing *routing, struct wp_slice payload)
         return;
     }
     routing->map_version = map->version;
+    for (size_t i = 0; i < map->n_routers; i++) {
+        map_router(routing, map->routers[i]);
+    }
     for (size_t i = 0; i < map->n_places; i++) {
         map_place(routing, map->places[i]);
     }

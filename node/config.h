@@ -13,6 +13,7 @@ struct wp_config_peer { /* one row of `allow` or `routers` */
     char *role;         /* "gateway" or "router"; only in allow */
     char *endpoint;     /* "tcp://127.0.0.1:7401"; only in routers: its first reactor */
     char *key;          /* public CURVE key, Z85 */
+    uint32_t reactors;  /* only in cluster.routers */
 };
 
 struct wp_router_config {
@@ -23,6 +24,10 @@ struct wp_router_config {
         uint32_t shards; /* power of two, fixed for ever */
         char *key_file;  /* 32-byte cluster key as 64 hex digits, mode 0600: shard hash and device-secret hash
                             derive from it */
+        uint32_t replication; /* 1, 3, 5; 0 = by the number of routers */
+        bool join;
+        struct wp_config_peer *routers; /* what the cluster begins with; none: this router alone */
+        uint32_t router_count;
     } cluster;
     char *data;        /* directory */
     uint32_t reactors; /* threads that own shards; reactor i listens on fabric.port + i */

@@ -34,6 +34,19 @@ unsigned wp_config_guard_line(const struct wp_config_guard *guard, const char *s
     return 1;
 }
 
+unsigned wp_config_guard_item_line(
+    const struct wp_config_guard *guard, const char *section, const char *name, unsigned index)
+{
+    for (size_t i = 0; i < guard->row_count; i++) {
+        unsigned item = guard->list_first[i] + index;
+        if (strcmp(guard->rows[i].section, section) == 0 && strcmp(guard->rows[i].name, name) == 0 &&
+            item < guard->item_count) {
+            return guard->item_lines[item];
+        }
+    }
+    return 1;
+}
+
 bool wp_config_number_parse(const char *text, uint64_t *ret_value)
 {
     size_t size = strlen(text);

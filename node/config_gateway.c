@@ -53,29 +53,7 @@ static int routers_check(struct wp_config_guard *guard, const GATEWAY *config)
         return wp_config_guard_fail(
             guard, wp_config_guard_line(guard, "", "routers"), "\"routers\" is empty: name at least one");
     }
-    for (uint32_t i = 0; i < config->router_count; i++) {
-        const struct wp_config_peer *peer = &config->routers[i];
-        unsigned line = guard->item_lines[i];
-        char host[64];
-        uint32_t port;
-        int error = wp_config_check_name(guard, line, "node", peer->node);
-        error = error ? error : wp_config_check_key(guard, line, peer->key);
-        if (error) {
-            return error;
-        }
-        if (strncmp(peer->endpoint, "tcp://", 6) != 0 ||
-            !wp_config_address_split(peer->endpoint + 6, host, sizeof host, &port) || port == 0) {
-            return wp_config_guard_fail(
-                guard, line, "\"endpoint\" must be tcp://HOST:PORT, not \"%s\"", peer->endpoint);
-        }
-        for (uint32_t j = 0; j < i; j++) {
-            if (strcmp(config->routers[j].node, peer->node) == 0) {
-                return wp_config_guard_fail(guard, line, "router \"%s\" stands twice; first in line %u",
-                    peer->node, guard->item_lines[j]);
-            }
-        }
-    }
-    return WP_OK;
+    return wp_config_check_routers(guard, "", config->routers, config->router_count);
 }
 
 /* One listener: an address, plain ones on loopback only, TLS ones with a certificate. */

@@ -157,7 +157,7 @@ static int item_walk(struct walk *walk, const struct wp_config_row *list)
         }
     }
     for (size_t i = 0; i < list->item_count && !error; i++) {
-        if (!seen[i]) {
+        if (!seen[i] && !list->items[i].default_text) {
             return wp_config_guard_fail(guard, first_line, "key \"%s\" is missing in this item of \"%s\": %s",
                 list->items[i].name, list->name, list->items[i].help);
         }
@@ -176,6 +176,7 @@ static int list_walk(struct walk *walk, const struct wp_config_row *row)
         return wp_config_guard_fail(
             guard, guard->line, "\"%s\" must be a list: lines that begin with \"- \"", row->name);
     }
+    guard->list_first[row - guard->rows] = guard->item_count;
     while ((error = event_next(walk)) == WP_OK && walk->event.type != YAML_SEQUENCE_END_EVENT) {
         if (walk->event.type != YAML_MAPPING_START_EVENT) {
             return wp_config_guard_fail(
@@ -183,7 +184,7 @@ static int list_walk(struct walk *walk, const struct wp_config_row *row)
         }
         if (guard->item_count == WP_CONFIG_ITEMS_MAX) {
             return wp_config_guard_fail(
-                guard, guard->line, "more than %u items in \"%s\"", WP_CONFIG_ITEMS_MAX, row->name);
+                guard, guard->line, "more than %u items in the lists of this file", WP_CONFIG_ITEMS_MAX);
         }
         guard->item_lines[guard->item_count++] = guard->line;
         error = item_walk(walk, row);

@@ -11,6 +11,7 @@
 #define WP_CONFIG_SIZE_MAX (256u * 1024)
 #define WP_CONFIG_ROWS_MAX 64u
 #define WP_CONFIG_ITEMS_MAX 1024u
+#define WP_CONFIG_ROUTERS_MAX 9u /* each is a member of one Raft group */
 
 enum wp_config_type { WP_CONFIG_TEXT, WP_CONFIG_U32, WP_CONFIG_U64, WP_CONFIG_BOOL, WP_CONFIG_LIST };
 
@@ -31,7 +32,8 @@ struct wp_config_guard {
     const struct wp_config_row *rows;
     size_t row_count;
     unsigned lines[WP_CONFIG_ROWS_MAX];       /* where each row stands in the file; 0: nowhere */
-    unsigned item_lines[WP_CONFIG_ITEMS_MAX]; /* where each item of the only list begins */
+    unsigned list_first[WP_CONFIG_ROWS_MAX];  /* of a LIST: its first item in item_lines */
+    unsigned item_lines[WP_CONFIG_ITEMS_MAX]; /* where each item of all lists begins */
     unsigned item_count;
     unsigned line; /* of the event that is looked at */
     char *text;
@@ -54,6 +56,10 @@ int wp_config_key_fail(struct wp_config_guard *guard, const struct wp_config_row
 int wp_config_value_check(struct wp_config_guard *guard, const struct wp_config_row *row, const char *value);
 /* The line of a row; of the file's first line when it is not there. */
 unsigned wp_config_guard_line(const struct wp_config_guard *guard, const char *section, const char *name);
+
+/* The line where item `index` of a list begins. */
+unsigned wp_config_guard_item_line(
+    const struct wp_config_guard *guard, const char *section, const char *name, unsigned index);
 
 /* Parses a decimal number or true/false. */
 bool wp_config_number_parse(const char *text, uint64_t *ret_value);

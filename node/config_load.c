@@ -175,6 +175,40 @@ int wp_config_check_log_level(struct wp_config_guard *guard, const char *value)
                      "\"log_level\" must be debug, info, warn or error, not \"%s\"", value);
 }
 
+int wp_config_check_routers(
+    struct wp_config_guard *guard, const char *section, const struct wp_config_peer *routers, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct wp_config_peer *router = &routers[i];
+        unsigned line = wp_config_guard_item_line(guard, section, "routers", i);
+        char host[64];
+        uint32_t port;
+        int error = wp_config_check_name(guard, line, "node", router->node);
+        error = error ? error : wp_config_check_key(guard, line, router->key);
+        if (error) {
+            return error;
+        }
+        if (strncmp(router->endpoint, "tcp://", 6) != 0 ||
+            !wp_config_address_split(router->endpoint + 6, host, sizeof host, &port) || port == 0) {
+            return wp_config_guard_fail(
+                guard, line, "\"endpoint\" must be tcp://HOST:PORT, not \"%s\"", router->endpoint);
+        }
+        for (uint32_t j = 0; j < i; j++) {
+            unsigned first = wp_config_guard_item_line(guard, section, "routers", j);
+            if (strcmp(routers[j].node, router->node) == 0) {
+                return wp_config_guard_fail(
+                    guard, line, "router \"%s\" stands twice; first in line %u", router->node, first);
+            }
+            if (strcmp(routers[j].key, router->key) == 0) {
+                return wp_config_guard_fail(guard, line,
+                    "the key of \"%s\" is also that of \"%s\" in line %u: each node has its own",
+                    router->node, routers[j].node, first);
+            }
+        }
+    }
+    return WP_OK;
+}
+
 bool wp_config_address_split(const char *text, char *ret_host, size_t host_size, uint32_t *ret_port)
 {
     const char *colon = strrchr(text, ':');

@@ -33,6 +33,9 @@ int wp_config_check_key(struct wp_config_guard *guard, unsigned line, const char
 int wp_config_check_cluster(struct wp_config_guard *guard, unsigned line, const char *key, const char *value);
 int wp_config_check_log_level(struct wp_config_guard *guard, const char *value);
 int wp_config_check_management(struct wp_config_guard *guard, const char *address);
+/* Names, keys and endpoints of a list of routers, each name once. */
+int wp_config_check_routers(struct wp_config_guard *guard, const char *section,
+    const struct wp_config_peer *routers, uint32_t count);
 /* Splits HOST:PORT or [HOST]:PORT and checks the port. */
 bool wp_config_address_split(const char *text, char *ret_host, size_t host_size, uint32_t *ret_port);
 /* Whether `host` is a numeric loopback address or "localhost". */

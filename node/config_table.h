@@ -19,7 +19,18 @@
     X(T, TEXT, id, NULL, 16, 16, "identifier of the cluster: 16 hex digits, the same on every node")         \
     X(T, U32, shards, "64", 1, 4096, "number of shards, a power of two; fixed when the cluster is created")  \
     X(T, TEXT, key_file, NULL, 1, 4000,                                                                      \
-        "cluster key: 64 hex digits in a file of mode 0600, the same on every router")
+        "cluster key: 64 hex digits in a file of mode 0600, the same on every router")                       \
+    X(T, U32, replication, "0", 0, 5,                                                                        \
+        "copies of each shard: 1, 3 or 5; 0 = 3 when the cluster begins with three routers or more, else 1") \
+    X(T, BOOL, join, "false", 0, 1,                                                                          \
+        "this router is none of those that the cluster began with: it waits until it is added")
+
+/* Of cluster.routers: what the cluster begins with, in the same order on every router. */
+#define WP_CONFIG_CLUSTER_ROUTERS(X, T)                                                                      \
+    X(T, TEXT, node, NULL, 1, 64, "name of the router")                                                      \
+    X(T, TEXT, endpoint, NULL, 1, 127, "tcp://HOST:PORT of its first reactor")                               \
+    X(T, TEXT, key, NULL, 40, 40, "its public CURVE key (Z85)")                                              \
+    X(T, U32, reactors, "0", 0, 64, "its reactors; 0 = as many as this router has")
 
 #define WP_CONFIG_ROUTER_FABRIC(X, T)                                                                        \
     X(T, TEXT, host, "127.0.0.1", 1, 64, "IPv4 address that the fabric listens on")                          \

@@ -51,7 +51,8 @@ struct wp_fabric_config {
     const char *node;   /* own name, kept by pointer */
     Wp__Role role;      /* own role */
     uint64_t cluster_id;
-    uint64_t incarnation; /* boot count or start time, grows with each start */
+    uint64_t incarnation;  /* boot count or start time, grows with each start */
+    uint64_t directory_id; /* of a router: told in its Hello */
     const struct wp_keypair *keys;
     uint64_t window_bytes; /* credit that this side grants each peer (8 MiB when 0) */
 };
@@ -101,8 +102,10 @@ void wp_link_credit_return(struct wp_link *link, uint64_t bytes);
 uint64_t wp_link_credit(const struct wp_link *link);
 bool wp_link_up(const struct wp_link *link);
 const char *wp_link_node(const struct wp_link *link); /* authenticated name of the peer; "" before up */
+Wp__Role wp_link_role(const struct wp_link *link);
 uint64_t wp_link_incarnation(const struct wp_link *link);
-const char *wp_link_endpoint(const struct wp_link *link); /* connected side: where to */
+uint64_t wp_link_directory_id(const struct wp_link *link); /* of a router's Hello, 0 = none told */
+const char *wp_link_endpoint(const struct wp_link *link);  /* connected side: where to */
 void wp_link_set_user(struct wp_link *link, void *user);
 void *wp_link_user(const struct wp_link *link);
 

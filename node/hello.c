@@ -20,6 +20,7 @@ int wp_hello_append(struct wp_fabric *fabric, uint64_t nonce, struct wp_buffer *
     hello.nonce = nonce;
     hello.window_bytes = fabric->config.window_bytes;
     hello.software = software;
+    hello.directory_id = fabric->config.directory_id;
     return wp_schema_append(out, WP_FRAME_HELLO, &hello.base);
 }
 

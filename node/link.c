@@ -74,6 +74,7 @@ void wp_fabric_link_up(struct wp_link *link, const Wp__Hello *hello, const char 
     if (link->node != node) {
         snprintf(link->node, sizeof link->node, "%s", node);
     }
+    link->directory_id = hello->directory_id;
     link->role = hello->role;
     link->incarnation = hello->incarnation;
     link->nonce = hello->nonce;
@@ -123,6 +124,16 @@ bool wp_link_up(const struct wp_link *link)
 const char *wp_link_node(const struct wp_link *link)
 {
     return link->node;
+}
+
+Wp__Role wp_link_role(const struct wp_link *link)
+{
+    return link->role;
+}
+
+uint64_t wp_link_directory_id(const struct wp_link *link)
+{
+    return link->directory_id;
 }
 
 uint64_t wp_link_incarnation(const struct wp_link *link)

@@ -58,6 +58,7 @@ struct wp_link {
     char node[WP_NAME_SIZE_MAX + 1];
     Wp__Role role;
     uint64_t incarnation;
+    uint64_t directory_id;
     uint64_t nonce;
 
     /* Listening side: where it is, and as whom it was let in. */

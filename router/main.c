@@ -19,6 +19,7 @@
 #include "proto/address.h"
 #include "router/admin.h"
 #include "router/identity.h"
+#include "router/roster_form.h"
 
 /* Beside those of node/program.h; the values of sysexits.h. */
 #define EXIT_DATA 65   /* stored data is damaged or forgotten */
@@ -36,6 +37,8 @@ struct program {
     struct wp_router_config *config;
     struct wp_identity identity;
     struct wp_keypair keys;
+    struct wp_roster *roster; /* the first one */
+    uint32_t self;
     struct wp_store *store;
     void *zmq_context;
     struct wp_zap *zap;
@@ -139,7 +142,10 @@ static int config_take(struct program *program, const char *path, char *ret_text
     }
     error = wp_identity_load(config->cluster.id, config->cluster.shards, config->cluster.key_file,
         &program->identity, ret_text, text_size);
-    return error ? error : wp_keypair_load(config->fabric.key_file, &program->keys, ret_text, text_size);
+    error = error ? error : wp_keypair_load(config->fabric.key_file, &program->keys, ret_text, text_size);
+    return error ? error
+                 : wp_roster_form(config, program->keys.public_text, &program->roster, &program->self,
+                       ret_text, text_size);
 }
 
 static int config_check(void *context, const char *path, char *ret_text, size_t text_size)
@@ -149,6 +155,7 @@ static int config_check(void *context, const char *path, char *ret_text, size_t 
     if (program->config) {
         wp_router_config_free(&program->config);
     }
+    wp_roster_release(&program->roster);
     return error;
 }
 
@@ -184,6 +191,17 @@ static int allow_all(struct program *program, char *ret_text, size_t text_size)
             program->gateways[program->gateway_count++] = peer->node;
         }
     }
+    for (uint32_t i = 0; i < program->roster->node_count; i++) {
+        const struct wp_roster_node *node = &program->roster->nodes[i];
+        int error = node->number == program->self
+                        ? WP_OK
+                        : wp_zap_allow(program->zap, node->key, node->name, WP__ROLE__ROLE_ROUTER);
+        if (error) {
+            snprintf(ret_text, text_size, "cluster.routers: the key of \"%s\": %s", node->name,
+                wp_error_text(error));
+            return WP_E_CONFIG;
+        }
+    }
     return WP_OK;
 }
 
@@ -196,6 +214,8 @@ static struct wp_reactor_config reactor_config(struct program *program, uint32_t
         .shard_count = config->cluster.shards,
         .node = config->node,
         .listen = program->listen[index],
+        .self = program->self,
+        .roster = program->roster,
         .cluster_id = program->identity.cluster_id,
         .incarnation = wp_store_boot(program->store),
         .store = program->store,
@@ -227,7 +247,6 @@ static struct wp_reactor_config reactor_config(struct program *program, uint32_t
 static int reactors_start(struct program *program, char *ret_text, size_t text_size)
 {
     const struct wp_router_config *config = program->config;
-    const char *endpoints[REACTORS_MAX];
     for (uint32_t i = 0; i < config->reactors; i++) {
         snprintf(program->listen[i], sizeof(program->listen[i]), "tcp://%s:%u", config->fabric.host,
             config->fabric.port + i);
@@ -237,10 +256,9 @@ static int reactors_start(struct program *program, char *ret_text, size_t text_s
             return error;
         }
         program->reactor_count++;
-        endpoints[i] = wp_reactor_endpoint(program->reactors[i]);
     }
     for (uint32_t i = 0; i < program->reactor_count; i++) {
-        int error = wp_reactor_start(program->reactors[i], endpoints);
+        int error = wp_reactor_start(program->reactors[i]);
         if (error) {
             snprintf(ret_text, text_size, "cannot start reactor %u: %s", i, wp_error_text(error));
             return error;
@@ -257,7 +275,7 @@ static bool on_ready(void *context, char *ret_why, size_t why_size)
     const struct program *program = context;
     for (uint32_t i = 0; i < program->reactor_count; i++) {
         if (!wp_reactor_ready(program->reactors[i])) {
-            snprintf(ret_why, why_size, "reactor %u does not lead all of its shards yet", i);
+            snprintf(ret_why, why_size, "a shard of reactor %u has no leader yet", i);
             return false;
         }
     }
@@ -370,6 +388,7 @@ static void program_end(struct program *program)
     if (program->config) {
         wp_router_config_free(&program->config);
     }
+    wp_roster_release(&program->roster);
     sodium_memzero(&program->identity, sizeof(program->identity));
     sodium_memzero(&program->keys, sizeof(program->keys));
 }

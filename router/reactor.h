@@ -15,6 +15,7 @@
 #include "node/fabric.h"
 #include "node/zap.h"
 #include "router/machine.h"
+#include "router/roster.h"
 #include "storage/store.h"
 
 struct wp_reactor;
@@ -26,9 +27,12 @@ struct wp_reactor_config {
     uint32_t reactor_count;
     uint32_t shard_count;
     const char *node;
-    const char *listen; /* "tcp://127.0.0.1:7401" */
+    const char *listen;             /* "tcp://127.0.0.1:7401" */
+    uint32_t self;                  /* number of this node in the roster */
+    const struct wp_roster *roster; /* the first one; retained */
     uint64_t cluster_id;
     uint64_t incarnation;
+    uint64_t directory_id;
     uint8_t hash_key[16];   /* of wp_shard_of */
     uint8_t secret_key[32]; /* of the device-secret hash */
     struct wp_store *store;
@@ -47,10 +51,9 @@ struct wp_reactor_config {
  * ret_text. */
 int wp_reactor_create(const struct wp_reactor_config *config, struct wp_reactor **ret_reactor, char *ret_text,
     size_t text_size);
-/* Where it listens: the place of its shards in the shard map. */
+/* Where it listens. */
 const char *wp_reactor_endpoint(const struct wp_reactor *reactor);
-/* Starts the thread. `endpoints` are those of all reactors, by index; copied. */
-int wp_reactor_start(struct wp_reactor *reactor, const char *const *endpoints);
+int wp_reactor_start(struct wp_reactor *reactor);
 /* Refuses new work, writes gathered cursors, answers what is in flight (at most 3 s), ends the thread. */
 void wp_reactor_stop(struct wp_reactor *reactor);
 /* After the stop, and after the log completed everything (wp_reactor_log_drain). */
@@ -58,7 +61,7 @@ void wp_reactor_destroy(struct wp_reactor **reactor);
 /* Waits until the log has completed all writes of `shard` handed to it so far; false after the timeout. */
 bool wp_reactor_log_drain(struct wp_store *store, uint32_t shard, uint32_t timeout_ms);
 
-/* Any thread: every shard leads and has applied its log. */
+/* Any thread: every shard with a replica here has a leader that is known here. */
 bool wp_reactor_ready(const struct wp_reactor *reactor);
 
 struct wp_reactor_gauges {
@@ -88,6 +91,8 @@ struct wp_group *wp_reactor_group(struct wp_reactor *reactor, uint32_t shard);
 /* Job: first owned shard, then the next; 0 at the end. */
 uint32_t wp_reactor_shard_first(const struct wp_reactor *reactor);
 uint32_t wp_reactor_shard_next(const struct wp_reactor *reactor, uint32_t shard);
+/* Job: a new roster holds from now on (retained). */
+void wp_reactor_roster_set(struct wp_reactor *reactor, const struct wp_roster *roster);
 /* Job: calls `each` for every gateway whose link is up. */
 void wp_reactor_peers_each(
     const struct wp_reactor *reactor, void (*each)(void *context, const char *node), void *context);

@@ -299,16 +299,9 @@ static const struct frame_row frame_rows[] = {
     [WP_FRAME_ACK] = {&wp__ack__descriptor, frame_ack},
 };
 
-void wp_reactor_frame(void *context, struct wp_link *link, enum wp_frame_type type, struct wp_slice payload)
+void wp_reactor_frame(
+    struct wp_reactor *reactor, struct peer *peer, enum wp_frame_type type, struct wp_slice payload)
 {
-    struct wp_reactor *reactor = context;
-    struct peer *peer = wp_link_user(link);
-    if (!peer || reactor->failed) {
-        wp_metric_add(WP_M_FABRIC_REFUSED, 1);
-        return;
-    }
-    reactor->turn_worked = true;
-    wp_arena_reset(&reactor->frame_arena);
     if (type == WP_FRAME_SUBMIT) {
         frame_submit(reactor, peer, payload);
         return;

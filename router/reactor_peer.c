@@ -20,6 +20,7 @@ int wp_peer_open(struct wp_reactor *reactor, struct wp_link *link)
     }
     reactor->peer_generation++;
     peer->number = reactor->peer_generation * PEERS_MAX + slot;
+    peer->kind = LINK_PEER;
     peer->link = link;
     STAILQ_INIT(&peer->held);
     reactor->peers[slot] = peer;
@@ -38,8 +39,8 @@ void wp_peer_free(struct peer *peer)
 
 void wp_peer_close(struct wp_reactor *reactor, struct peer *peer)
 {
-    for (uint32_t i = 0; i < reactor->shard_count; i++) {
-        wp_dispatch_link_down(reactor->shards[i].dispatch, peer->number);
+    for (struct shard *shard = wp_shard_next(reactor, NULL); shard; shard = wp_shard_next(reactor, shard)) {
+        wp_dispatch_link_down(shard->dispatch, peer->number);
     }
     reactor->peers[peer->number % PEERS_MAX] = NULL;
     wp_link_set_user(peer->link, NULL);

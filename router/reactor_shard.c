@@ -14,11 +14,12 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "proto/frame.h"
-#include "router/reactor_state.h"
+#include "router/reactor_router.h"
 
 #define GROUP_INFLIGHT 8u
-/* Nobody but this replica reads the log: nothing is kept below what a crash would leave applied. */
-#define LOG_KEEP_ENTRIES 0u
+/* Below what a crash would leave applied a sole replica keeps nothing; peers that were away for a moment want
+ * entries. */
+#define LOG_KEEP_ENTRIES 2048u
 #define OPEN_KEEP_BYTES (2u * ENTRY_TARGET_BYTES)
 /* Gathered cursors of this age go along with an entry that leaves anyway. */
 #define CURSORS_ALONG_MS (WP_CURSORS_DELAY_MS / 2)
@@ -56,14 +57,12 @@ static uint64_t index_set_aside(const void *context, uint64_t mailbox, uint32_t 
 static void shard_leading(void *context, bool leading)
 {
     struct shard *shard = context;
-    struct wp_reactor *reactor = shard->reactor;
     wp_log(WP_LOG_INFO, "leadership", "shard=%u leading=%d term=%llu", shard->number, leading,
         (unsigned long long)wp_group_term(shard->group));
     if (leading) {
-        __atomic_add_fetch(&reactor->leading_count, 1, __ATOMIC_RELAXED);
+        wp_map_tell_shard(shard);
         return;
     }
-    __atomic_sub_fetch(&reactor->leading_count, 1, __ATOMIC_RELAXED);
     wp_shard_refuse_all(shard, WP_E_NOT_LEADER);
     wp_dispatch_kick_all(shard->dispatch, WP_E_NOT_LEADER);
 }
@@ -94,13 +93,6 @@ static void shard_wake(void *context, uint32_t number, uint64_t tag)
     pthread_mutex_unlock(&reactor->guard);
 }
 
-static void shard_send(void *context, uint64_t to, struct wp_bytes *message)
-{
-    (void)context;
-    (void)message;
-    wp_log(WP_LOG_ERROR, "raft_message_without_peer", "to=%llu", (unsigned long long)to);
-}
-
 int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t number)
 {
     const struct wp_reactor_config *config = &reactor->config;
@@ -108,6 +100,10 @@ int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t numb
     shard->number = number;
     STAILQ_INIT(&shard->sealed);
     STAILQ_INIT(&shard->in_flight);
+    shard->replica = wp_roster_replica(reactor->roster, number, config->self);
+    if (!shard->replica) {
+        return WP_OK;
+    }
     int error = wp_machine_create(config->store, number, &config->limits, &shard->machine);
     if (error) {
         return error;
@@ -125,16 +121,16 @@ int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t numb
         return error;
     }
     const struct wp_group_callbacks callbacks = {
-        shard, wp_shard_apply, shard_leading, shard_wake, shard_send};
-    const struct wp_group_config group = {
+        shard, wp_shard_apply, shard_leading, shard_wake, wp_shard_send};
+    struct wp_group_config group = {
         .shard = number,
-        .replica_id = 1,
-        .bootstrap = {.count = 1, .members = {{1, WP_MEMBER_VOTER}}},
-        .seed = number,
-        .log_keep_entries = LOG_KEEP_ENTRIES,
+        .replica_id = shard->replica,
+        .seed = number * 31 + config->self,
+        .log_keep_entries = reactor->roster->replication > 1 ? LOG_KEEP_ENTRIES : 0,
         .inflight_entries = GROUP_INFLIGHT,
         .accept_loss = config->accept_loss && config->accept_loss[number],
     };
+    wp_roster_bootstrap(reactor->roster, number, &group.bootstrap);
     return wp_group_create(config->store, &group, &callbacks, &shard->group);
 }
 

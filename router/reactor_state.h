@@ -10,6 +10,7 @@
 #include "router/dispatch.h"
 #include "router/dispatch_map.h"
 #include "router/reactor.h"
+#include "router/roster.h"
 
 #define PEERS_MAX 1024u /* links of one reactor; a power of two */
 #define ENTRY_TARGET_BYTES (256u * 1024)
@@ -17,9 +18,16 @@
 #define JOBS_MAX 4096u
 #define READS_MAX 16u /* catch-up reads of one reactor under way */
 #define TICK_MS 25u
+#define ROUTER_LINKS_MAX 256u
 
-/* --- links of gateways (reactor_peer.c)
+/* --- links (reactor_link.c, reactor_peer.c, reactor_router.c)
  * ------------------------------------------------------------------------ */
+
+/* What the user pointer of a link points to. */
+enum link_kind { LINK_PEER, LINK_ROUTER };
+struct link_user {
+    enum link_kind kind;
+};
 
 /* A reply that the link would not take yet. Its kinds have numbers only, no pointers. */
 struct held_reply {
@@ -34,11 +42,26 @@ struct held_reply {
     };
 };
 
+/* A gateway or a router that connected to us. */
 struct peer {
+    enum link_kind kind; /* first: a link_user */
+    bool refusal_logged;
+    uint32_t node;   /* number of a router; 0 = a gateway, or a router that the roster does not know */
     uint32_t number; /* slot in the low bits, generation above: never reused while anybody may hold it */
     struct wp_link *link;
     STAILQ_HEAD(, held_reply) held;
     uint32_t held_count;
+};
+
+/* Our connection to one reactor of another router. */
+struct router_link {
+    enum link_kind kind; /* first: a link_user */
+    bool up;
+    uint32_t node;
+    uint32_t index; /* of the reactor there */
+    struct wp_link *link;
+    char endpoint[WP_ENDPOINT_SIZE_MAX];
+    char key[WP_KEY_TEXT_SIZE];
 };
 
 /* --- entries (reactor_shard.c)
@@ -83,9 +106,11 @@ struct proposal {
 };
 STAILQ_HEAD(proposals, proposal);
 
+/* A shard of this reactor; without a replica here `group` is NULL and so is everything else. */
 struct shard {
     struct wp_reactor *reactor;
     uint32_t number;
+    uint64_t replica; /* raft id of our replica */
     struct wp_machine *machine;
     struct wp_group *group;
     struct wp_dispatch *dispatch;
@@ -115,12 +140,14 @@ struct wp_reactor {
     uv_timer_t timer;
     uv_prepare_t prepare;
     struct wp_fabric *fabric;
-    char **endpoints; /* of all reactors */
+    struct wp_roster *roster; /* one reference */
 
     struct shard *shards; /* shard number n at (n - 1) / reactor_count */
-    uint32_t shard_count; /* owned */
+    uint32_t shard_count; /* slots: shards that this reactor would have, with or without a replica */
     struct wp_body_cache *cache;
     struct peer *peers[PEERS_MAX];
+    struct router_link *routers[ROUTER_LINKS_MAX];
+    uint32_t router_count;
     uint32_t peer_generation;
     struct wp_map attaches;
     struct wp_arena frame_arena;
@@ -151,7 +178,7 @@ struct wp_reactor {
     uint32_t completions_taken_capacity;
 
     /* Read by other threads; atomics. */
-    uint32_t leading_count;
+    bool ready;
     struct wp_reactor_gauges gauges;
 };
 
@@ -159,7 +186,18 @@ struct wp_reactor {
 void wp_reactor_fail(struct wp_reactor *reactor, int error, const char *what);
 /* Proposes what waits, takes the effects of dispatch. At the end of everything that brought events. */
 void wp_reactor_settle(struct wp_reactor *reactor);
+/* A shard with a replica here; NULL when there is none. */
 struct shard *wp_reactor_shard(struct wp_reactor *reactor, uint64_t number);
+/* The first (after NULL) or next shard with a replica here; NULL at the end. */
+struct shard *wp_shard_next(struct wp_reactor *reactor, const struct shard *shard);
+/* Whether each shard here has a leader; told to other threads. */
+void wp_reactor_ready_refresh(struct wp_reactor *reactor);
+/* Time for timeouts and for Raft: CLOCK_BOOTTIME in ms, since leases must not stand still while the machine
+ * sleeps. */
+void wp_reactor_clock(struct wp_reactor *reactor);
+void wp_reactor_on_timer(uv_timer_t *timer);
+void wp_reactor_on_async(uv_async_t *async);
+void wp_reactor_on_prepare(uv_prepare_t *prepare);
 /* Leader time now: max(previous, wall clock). */
 uint64_t wp_reactor_time(struct wp_reactor *reactor);
 void wp_reactor_wake(struct wp_reactor *reactor);
@@ -175,8 +213,21 @@ void wp_peer_reply(struct wp_reactor *reactor, uint32_t peer, enum wp_frame_type
     const ProtobufCMessage *message, uint32_t credit);
 void wp_peer_flush(struct wp_reactor *reactor, struct peer *peer);
 
+/* reactor_link.c: callbacks of the fabric */
+void wp_reactor_link_up(void *context, struct wp_link *link);
+void wp_reactor_link_down(void *context, struct wp_link *link, int error);
+void wp_reactor_link_writable(void *context, struct wp_link *link);
+void wp_reactor_link_frame(
+    void *context, struct wp_link *link, enum wp_frame_type type, struct wp_slice payload);
+
+/* reactor_map.c: everything known to one gateway; one shard, or the routers, to all of them */
+void wp_map_tell_all(struct wp_reactor *reactor, struct peer *peer);
+void wp_map_tell_shard(struct shard *shard);
+void wp_map_tell_routers(struct wp_reactor *reactor);
+
 /* reactor_frames.c */
-void wp_reactor_frame(void *context, struct wp_link *link, enum wp_frame_type type, struct wp_slice payload);
+void wp_reactor_frame(
+    struct wp_reactor *reactor, struct peer *peer, enum wp_frame_type type, struct wp_slice payload);
 
 /* reactor_shard.c */
 int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t number);

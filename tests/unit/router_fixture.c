@@ -63,13 +63,22 @@ void router_up(struct router *router)
     if (error) {
         fail_msg("%s", text);
     }
-    const char *endpoints[ROUTER_REACTORS_MAX];
+    struct wp_roster *roster = wp_roster_create(router->shard_count);
+    assert_non_null(roster);
+    roster->node_count = 1;
+    roster->nodes[0] = (struct wp_roster_node){.number = 1,
+        .name = "router-1",
+        .endpoint = "tcp://127.0.0.1:7401",
+        .reactors = router->reactor_count};
+    wp_roster_place_first(roster);
     for (uint32_t i = 0; i < router->reactor_count; i++) {
         struct wp_reactor_config config = {
             .index = i,
             .reactor_count = router->reactor_count,
             .shard_count = router->shard_count,
             .node = "router-1",
+            .self = 1,
+            .roster = roster,
             .listen = "tcp://127.0.0.1:*",
             .cluster_id = CLUSTER_ID,
             .incarnation = wp_store_boot(router->store),
@@ -97,10 +106,10 @@ void router_up(struct router *router)
         if (wp_reactor_create(&config, &router->reactors[i], text, sizeof(text))) {
             fail_msg("%s", text);
         }
-        endpoints[i] = wp_reactor_endpoint(router->reactors[i]);
     }
+    wp_roster_release(&roster);
     for (uint32_t i = 0; i < router->reactor_count; i++) {
-        assert_int_equal(wp_reactor_start(router->reactors[i], endpoints), WP_OK);
+        assert_int_equal(wp_reactor_start(router->reactors[i]), WP_OK);
     }
     static const char *const gateways[] = {"gateway-1"};
     struct wp_admin_config admin = {

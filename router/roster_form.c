@@ -1,0 +1,92 @@
+/* Why a file of its own: the roster is pure, this reads the configuration. */
+#include "router/roster_form.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+
+/* Three copies where there are three routers; an even number of routers gains nothing by an even one. */
+static uint32_t replication_default(uint32_t routers)
+{
+    return routers >= 3 ? 3 : 1;
+}
+
+static void node_alone(const struct wp_router_config *config, const char *key, struct wp_roster_node *node)
+{
+    node->number = 1;
+    snprintf(node->name, sizeof(node->name), "%s", config->node);
+    snprintf(node->endpoint, sizeof(node->endpoint), "tcp://%s:%u", config->fabric.host, config->fabric.port);
+    snprintf(node->key, sizeof(node->key), "%s", key);
+    node->reactors = config->reactors;
+}
+
+static int nodes_fill(
+    const struct wp_router_config *config, struct wp_roster *roster, char *ret_text, size_t text_size)
+{
+    for (uint32_t i = 0; i < config->cluster.router_count; i++) {
+        const struct wp_config_peer *row = &config->cluster.routers[i];
+        struct wp_roster_node *node = &roster->nodes[i];
+        char endpoint[WP_ENDPOINT_SIZE_MAX];
+        node->number = i + 1;
+        snprintf(node->name, sizeof(node->name), "%s", row->node);
+        snprintf(node->endpoint, sizeof(node->endpoint), "%s", row->endpoint);
+        snprintf(node->key, sizeof(node->key), "%s", row->key);
+        node->reactors = row->reactors ? row->reactors : config->reactors;
+        if (wp_roster_endpoint(node, WP_META_GROUP, endpoint)) {
+            snprintf(ret_text, text_size,
+                "cluster.routers: \"%s\" of \"%s\" is no endpoint: use tcp://ADDRESS:PORT", row->endpoint,
+                row->node);
+            return WP_E_CONFIG;
+        }
+    }
+    roster->node_count = config->cluster.router_count;
+    return WP_OK;
+}
+
+static int self_check(const struct wp_router_config *config, const char *own_key,
+    const struct wp_roster_node *self, char *ret_text, size_t text_size)
+{
+    if (strcmp(self->key, own_key) != 0) {
+        snprintf(ret_text, text_size,
+            "cluster.routers: the key of \"%s\" is not the public key in fabric.key_file (%s)", self->name,
+            own_key);
+        return WP_E_CONFIG;
+    }
+    if (self->reactors != config->reactors) {
+        snprintf(ret_text, text_size,
+            "cluster.routers: \"%s\" has %u reactors there and %u in \"reactors\"; make them the same",
+            self->name, self->reactors, config->reactors);
+        return WP_E_CONFIG;
+    }
+    return WP_OK;
+}
+
+int wp_roster_form(const struct wp_router_config *config, const char *own_key, struct wp_roster **ret_roster,
+    uint32_t *ret_self, char *ret_text, size_t text_size)
+{
+    struct wp_roster *roster = wp_roster_create(config->cluster.shards);
+    if (!roster) {
+        snprintf(ret_text, text_size, "out of memory");
+        return WP_E_NOMEM;
+    }
+    int error = WP_OK;
+    if (config->cluster.router_count == 0) {
+        node_alone(config, own_key, &roster->nodes[0]);
+        roster->node_count = 1;
+    } else {
+        error = nodes_fill(config, roster, ret_text, text_size);
+    }
+    const struct wp_roster_node *self = error ? NULL : wp_roster_node_named(roster, config->node);
+    error = self ? self_check(config, own_key, self, ret_text, text_size) : error;
+    if (error) {
+        wp_roster_release(&roster);
+        return error;
+    }
+    roster->replication =
+        config->cluster.replication ? config->cluster.replication : replication_default(roster->node_count);
+    wp_roster_place_first(roster);
+    *ret_self = self ? self->number : 0;
+    *ret_roster = roster;
+    return WP_OK;
+}
