@@ -336,6 +336,11 @@ static void devices_run(struct admin_task *task, struct wp_reactor *reactor, uin
     (void)reactor_index;
     struct devices_data *data = task->data;
     const struct wp_machine *machine = wp_reactor_machine(reactor, data->shard);
+    if (!machine) {
+        data->error = WP_E_UNAVAILABLE;
+        admin_job_finish(task);
+        return;
+    }
     data->error = wp_machine_devices_each(machine, data->user, device_each, data);
     for (uint32_t i = 0; i < data->count; i++) {
         struct wp_device_view view;
@@ -348,6 +353,9 @@ static void devices_run(struct admin_task *task, struct wp_reactor *reactor, uin
 
 static struct admin_answer devices_pack(const struct devices_data *data)
 {
+    if (data->error == WP_E_UNAVAILABLE) {
+        return admin_refusal(data->error, "this router has no replica of the user's shard");
+    }
     if (data->error) {
         return admin_refusal(data->error, "there is no user \"%s\"", data->user);
     }

@@ -134,8 +134,8 @@ static void batch_run(struct admin_task *task, struct wp_reactor *reactor, uint3
         if (admin_reactor_of(task->admin, item->shard) != reactor_index) {
             continue;
         }
-        if (item->exists_fine &&
-            wp_machine_user_exists(wp_reactor_machine(reactor, item->shard), item->user)) {
+        const struct wp_machine *machine = wp_reactor_machine(reactor, item->shard);
+        if (item->exists_fine && machine && wp_machine_user_exists(machine, item->user)) {
             continue;
         }
         part->open++;

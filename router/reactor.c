@@ -179,6 +179,7 @@ static void stop_if_idle(struct wp_reactor *reactor)
         jobs = job->next;
         job->run(job, reactor);
     }
+    wp_forwards_lost(reactor, 0);
     wp_fabric_flush(reactor->fabric);
     wp_fabric_destroy(&reactor->fabric);
     uv_close((uv_handle_t *)&reactor->async, NULL);
@@ -226,6 +227,7 @@ void wp_reactor_on_timer(uv_timer_t *timer)
          shard = wp_shard_next(reactor, shard)) {
         shard_tick(shard);
     }
+    wp_forwards_tick(reactor);
     wp_reactor_ready_refresh(reactor);
     struct wp_store_disk disk;
     wp_store_disk(reactor->config.store, &disk);
@@ -344,15 +346,16 @@ struct wp_group *wp_reactor_group(struct wp_reactor *reactor, uint32_t shard)
     return found ? found->group : NULL;
 }
 
-uint32_t wp_reactor_shard_first(const struct wp_reactor *reactor)
+uint32_t wp_reactor_shard_first(struct wp_reactor *reactor)
 {
-    return reactor->shard_count > 0 ? reactor->config.index + 1 : 0;
+    const struct shard *shard = wp_shard_next(reactor, NULL);
+    return shard ? shard->number : 0;
 }
 
-uint32_t wp_reactor_shard_next(const struct wp_reactor *reactor, uint32_t shard)
+uint32_t wp_reactor_shard_next(struct wp_reactor *reactor, uint32_t number)
 {
-    uint32_t next = shard + reactor->config.reactor_count;
-    return next <= reactor->config.shard_count ? next : 0;
+    const struct shard *shard = wp_shard_next(reactor, wp_reactor_shard(reactor, number));
+    return shard ? shard->number : 0;
 }
 
 void wp_reactor_peers_each(
@@ -391,7 +394,7 @@ int wp_reactor_propose(struct wp_reactor *reactor, uint32_t number, uint8_t comm
         return WP_E_CLOSED;
     }
     if (!shard || !wp_group_leading(shard->group)) {
-        return WP_E_NOT_LEADER;
+        return wp_reactor_forward(reactor, number, command, message, answer, item);
     }
     if (reactor->disk_full && command != WP_COMMAND_DEVICE_REMOVE) {
         return WP_E_DISK_RESERVE;

@@ -84,13 +84,13 @@ struct wp_reactor_job {
 /* WP_E_FULL: too many jobs wait; WP_E_CLOSED: stopping. */
 int wp_reactor_post(struct wp_reactor *reactor, struct wp_reactor_job *job);
 
-/* Job: the parts of an owned shard (1-based); NULL when this reactor does not own it. */
+/* Job: the parts of a shard (1-based); NULL without a replica of it on this reactor. */
 struct wp_machine *wp_reactor_machine(struct wp_reactor *reactor, uint32_t shard);
 struct wp_dispatch *wp_reactor_dispatch(struct wp_reactor *reactor, uint32_t shard);
 struct wp_group *wp_reactor_group(struct wp_reactor *reactor, uint32_t shard);
-/* Job: first owned shard, then the next; 0 at the end. */
-uint32_t wp_reactor_shard_first(const struct wp_reactor *reactor);
-uint32_t wp_reactor_shard_next(const struct wp_reactor *reactor, uint32_t shard);
+/* Job: first shard with a replica here, then the next; 0 at the end. */
+uint32_t wp_reactor_shard_first(struct wp_reactor *reactor);
+uint32_t wp_reactor_shard_next(struct wp_reactor *reactor, uint32_t shard);
 /* Job: a new roster holds from now on (retained). */
 void wp_reactor_roster_set(struct wp_reactor *reactor, const struct wp_roster *roster);
 /* Job: calls `each` for every gateway whose link is up. */
@@ -102,8 +102,8 @@ void wp_reactor_peers_each(
 struct wp_answer {
     void (*answered)(struct wp_answer *answer, uint32_t item, int error);
 };
-/* Job: proposes a command with the next entry. WP_E_NOT_LEADER, WP_E_DISK_RESERVE, WP_E_CLOSED or WP_E_NOMEM:
- * refused, and `answer` is not called. */
+/* Job: proposes a command with the next entry, here or at the leader elsewhere. WP_E_NOT_LEADER,
+ * WP_E_DISK_RESERVE, WP_E_CLOSED or WP_E_NOMEM: refused, and `answer` is not called. */
 int wp_reactor_propose(struct wp_reactor *reactor, uint32_t shard, uint8_t command,
     const ProtobufCMessage *message, struct wp_answer *answer, uint32_t item);
 

@@ -109,6 +109,7 @@ int wp_reactor_create(
     }
     reactor->config = *config;
     reactor->roster = wp_roster_retain(config->roster);
+    TAILQ_INIT(&reactor->forwards);
     pthread_mutex_init(&reactor->guard, NULL);
     wp_arena_init(&reactor->frame_arena, FRAME_ARENA_BYTES);
     wp_arena_init(&reactor->apply_arena, APPLY_ARENA_BYTES);

@@ -69,6 +69,9 @@ static int held_fill(struct held_reply *held, enum wp_frame_type type, const Pro
     case WP_FRAME_KICK:
         held->kick = *(const Wp__Kick *)message;
         return WP_OK;
+    case WP_FRAME_PROPOSE_REPLY:
+        held->propose = *(const Wp__ProposeReply *)message;
+        return WP_OK;
     default:
         return WP_E_INVALID;
     }

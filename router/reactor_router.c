@@ -126,6 +126,7 @@ void wp_router_link_down(struct wp_reactor *reactor, struct router_link *router)
             router->endpoint, reactor->config.index);
     }
     router->up = false;
+    wp_forwards_lost(reactor, router->node);
 }
 
 /* --- sending
@@ -203,6 +204,7 @@ struct router_row {
 
 static const struct router_row router_rows[] = {
     [WP_FRAME_RAFT] = {&wp__raft__descriptor, take_raft},
+    [WP_FRAME_PROPOSE] = {&wp__propose__descriptor, wp_propose_take},
 };
 
 /* The node may have been added, removed or rebuilt since the link came up. */
@@ -239,10 +241,24 @@ void wp_router_frame(
     router_rows[type].take(reactor, peer, message);
 }
 
+struct answer_row {
+    const ProtobufCMessageDescriptor *descriptor;
+    void (*take)(struct wp_reactor *reactor, const ProtobufCMessage *message);
+};
+
+static const struct answer_row answer_rows[] = {
+    [WP_FRAME_PROPOSE_REPLY] = {&wp__propose_reply__descriptor, wp_forward_answered},
+};
+
 void wp_router_answer(
     struct wp_reactor *reactor, struct router_link *router, enum wp_frame_type type, struct wp_slice payload)
 {
-    (void)payload;
+    ProtobufCMessage *message;
+    if ((size_t)type < sizeof(answer_rows) / sizeof(*answer_rows) && answer_rows[type].take &&
+        wp_schema_decode(answer_rows[type].descriptor, payload, &reactor->frame_arena, &message) == WP_OK) {
+        answer_rows[type].take(reactor, message);
+        return;
+    }
     wp_metric_add(WP_M_PEER_REFUSED, 1);
     wp_log(WP_LOG_WARN, "peer_answer_refused", "peer=%s reactor=%u type=%d", wp_link_node(router->link),
         reactor->config.index, (int)type);

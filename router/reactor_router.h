@@ -26,6 +26,15 @@ void wp_router_frame(
 void wp_router_answer(
     struct wp_reactor *reactor, struct router_link *router, enum wp_frame_type type, struct wp_slice payload);
 
+/* reactor_propose.c: commands for leaders elsewhere, and commands from elsewhere */
+int wp_reactor_forward(struct wp_reactor *reactor, uint32_t shard, uint8_t command,
+    const ProtobufCMessage *message, struct wp_answer *answer, uint32_t item);
+void wp_forwards_tick(struct wp_reactor *reactor);
+/* The connection to `node` is gone; 0: this reactor ends. */
+void wp_forwards_lost(struct wp_reactor *reactor, uint32_t node);
+void wp_forward_answered(struct wp_reactor *reactor, const ProtobufCMessage *message);
+void wp_propose_take(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message);
+
 /* Callback of a group: sends one RPC. */
 void wp_shard_send(void *context, uint64_t to, struct wp_bytes *message);
 

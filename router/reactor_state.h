@@ -19,6 +19,7 @@
 #define READS_MAX 16u /* catch-up reads of one reactor under way */
 #define TICK_MS 25u
 #define ROUTER_LINKS_MAX 256u
+#define FORWARDS_MAX 65536u
 
 /* --- links (reactor_link.c, reactor_peer.c, reactor_router.c)
  * ------------------------------------------------------------------------ */
@@ -39,6 +40,7 @@ struct held_reply {
         Wp__AttachReply attach;
         Wp__SubscribeReply subscribe;
         Wp__Kick kick;
+        Wp__ProposeReply propose;
     };
 };
 
@@ -148,6 +150,9 @@ struct wp_reactor {
     struct peer *peers[PEERS_MAX];
     struct router_link *routers[ROUTER_LINKS_MAX];
     uint32_t router_count;
+    TAILQ_HEAD(, forward) forwards; /* reactor_propose.c */
+    uint32_t forward_count;
+    uint64_t forward_last;
     uint32_t peer_generation;
     struct wp_map attaches;
     struct wp_arena frame_arena;

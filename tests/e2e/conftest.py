@@ -141,9 +141,9 @@ class Playground:
         assert not answer["errors"], answer["errors"][:5]
         return {row["username"]: row["secret"] for row in answer["devices"]}
 
-    def admin(self, method, path, body=None, check=None):
-        """One request to the router's admin socket, as JSON; `check` is the expected status (None: any 2xx)."""
-        connection = AdminConnection(self.node("router-1")["socket"], timeout=60 * SLOW)
+    def admin(self, method, path, body=None, check=None, node="router-1"):
+        """One request to a router's admin socket, as JSON; `check` is the expected status (None: any 2xx)."""
+        connection = AdminConnection(self.node(node)["socket"], timeout=60 * SLOW)
         try:
             data = None if body is None else json.dumps(body)
             connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})

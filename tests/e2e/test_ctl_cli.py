@@ -91,12 +91,6 @@ def test_without_a_playground_every_verb_says_so(words, tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
-def test_several_routers_are_refused_in_plain_words(tmp_path):
-    done = ctl("playground", "up", "--routers", "3", "--dir", tmp_path / "p", check=REFUSED)
-    assert "next release" in done.stderr
-    assert not (tmp_path / "p").exists()
-
-
 def test_a_folder_with_other_things_in_it_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     done = ctl("playground", "up", "--dir", tmp_path, check=REFUSED)

@@ -1,0 +1,200 @@
+/* Commands of the operator for a shard that is led elsewhere: they go to the leader's reactor and their
+ * answer comes back, so any router can be asked.
+ *
+ * Invariants
+ *   1. Each command is answered once: by the leader, or with WP_E_TIMEOUT when its outcome is unknown or no
+ * leader was found in FORWARD_MS_MAX.
+ *   2. It is sent again only after a leader said that it is none. */
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "proto/frame.h"
+#include "router/reactor_router.h"
+
+#define FORWARD_MS_MAX 4000u
+#define FORWARD_RETRY_MS 100u
+
+struct forward {
+    TAILQ_ENTRY(forward) next;
+    uint64_t number;
+    uint32_t shard;
+    uint8_t command;
+    uint32_t node; /* asked; 0 = waits for retry_ms */
+    uint64_t retry_ms;
+    uint64_t deadline_ms;
+    struct wp_answer *answer;
+    uint32_t item;
+    struct wp_buffer payload;
+};
+
+static void forward_end(struct wp_reactor *reactor, struct forward *forward, int error)
+{
+    TAILQ_REMOVE(&reactor->forwards, forward, next);
+    reactor->forward_count--;
+    forward->answer->answered(forward->answer, forward->item, error);
+    wp_buffer_free(&forward->payload);
+    free(forward);
+}
+
+/* Who leads, as far as this node can know: the leader of our replica, or one of the wanted replicas, each
+ * asked in its turn. */
+static uint32_t leader_guess(struct wp_reactor *reactor, const struct forward *forward)
+{
+    const struct shard *shard = wp_reactor_shard(reactor, forward->shard);
+    if (shard) {
+        return wp_raft_id_node(wp_group_leader(shard->group));
+    }
+    const struct wp_roster_wanted *wanted = &reactor->roster->wanted[forward->shard];
+    uint64_t turn = forward->deadline_ms - reactor->mono_ms;
+    return wanted->count ? wp_raft_id_node(wanted->ids[turn / FORWARD_RETRY_MS % wanted->count]) : 0;
+}
+
+static void forward_try(struct wp_reactor *reactor, struct forward *forward)
+{
+    uint32_t node = leader_guess(reactor, forward);
+    Wp__Propose propose = WP__PROPOSE__INIT;
+    propose.number = forward->number;
+    propose.shard = forward->shard;
+    propose.command = forward->command;
+    propose.payload = (ProtobufCBinaryData){forward->payload.size, forward->payload.data};
+    bool sent = node != 0 && node != reactor->config.self &&
+                wp_router_send(reactor, node, forward->shard, WP_FRAME_PROPOSE, &propose.base) == WP_OK;
+    forward->node = sent ? node : 0;
+    forward->retry_ms = reactor->mono_ms + FORWARD_RETRY_MS;
+}
+
+int wp_reactor_forward(struct wp_reactor *reactor, uint32_t shard, uint8_t command,
+    const ProtobufCMessage *message, struct wp_answer *answer, uint32_t item)
+{
+    if (reactor->forward_count == FORWARDS_MAX || shard > reactor->roster->shard_count) {
+        return WP_E_NOT_LEADER;
+    }
+    struct forward *forward = calloc(1, sizeof(*forward));
+    size_t size = protobuf_c_message_get_packed_size(message);
+    uint8_t *payload = forward ? wp_buffer_reserve(&forward->payload, size ? size : 1) : NULL;
+    if (!payload) {
+        free(forward);
+        return WP_E_NOMEM;
+    }
+    forward->payload.size = protobuf_c_message_pack(message, payload);
+    forward->number = ++reactor->forward_last;
+    forward->shard = shard;
+    forward->command = command;
+    forward->answer = answer;
+    forward->item = item;
+    forward->deadline_ms = reactor->mono_ms + FORWARD_MS_MAX;
+    TAILQ_INSERT_TAIL(&reactor->forwards, forward, next);
+    reactor->forward_count++;
+    forward_try(reactor, forward);
+    return WP_OK;
+}
+
+void wp_forwards_tick(struct wp_reactor *reactor)
+{
+    struct forward *next;
+    for (struct forward *forward = TAILQ_FIRST(&reactor->forwards); forward; forward = next) {
+        next = TAILQ_NEXT(forward, next);
+        if (reactor->mono_ms >= forward->deadline_ms) {
+            forward_end(reactor, forward, WP_E_TIMEOUT);
+        } else if (forward->node == 0 && reactor->mono_ms >= forward->retry_ms) {
+            forward_try(reactor, forward);
+        }
+    }
+}
+
+void wp_forwards_lost(struct wp_reactor *reactor, uint32_t node)
+{
+    struct forward *next;
+    for (struct forward *forward = TAILQ_FIRST(&reactor->forwards); forward; forward = next) {
+        next = TAILQ_NEXT(forward, next);
+        if (forward->node != 0 && (node == 0 || forward->node == node)) {
+            forward_end(reactor, forward, WP_E_TIMEOUT);
+        } else if (node == 0) {
+            forward_end(reactor, forward, WP_E_CLOSED);
+        }
+    }
+}
+
+void wp_forward_answered(struct wp_reactor *reactor, const ProtobufCMessage *message)
+{
+    const Wp__ProposeReply *reply = (const Wp__ProposeReply *)message;
+    for (struct forward *forward = TAILQ_FIRST(&reactor->forwards); forward;
+         forward = TAILQ_NEXT(forward, next)) {
+        if (forward->number != reply->number || forward->node == 0) {
+            continue;
+        }
+        if (reply->error == WP_E_NOT_LEADER) {
+            forward->node = 0;
+            forward->retry_ms = reactor->mono_ms + FORWARD_RETRY_MS;
+        } else {
+            forward_end(reactor, forward, reply->error);
+        }
+        return;
+    }
+}
+
+/* --- at the leader
+ * ------------------------------------------------------------------------------------------
+ */
+
+struct asked {
+    struct wp_answer answer; /* first */
+    struct wp_reactor *reactor;
+    uint32_t peer;
+    uint64_t number;
+};
+
+static void propose_reply(struct wp_reactor *reactor, uint32_t peer, uint64_t number, int error)
+{
+    Wp__ProposeReply reply = WP__PROPOSE_REPLY__INIT;
+    reply.number = number;
+    reply.error = error;
+    wp_peer_reply(reactor, peer, WP_FRAME_PROPOSE_REPLY, &reply.base, 0);
+}
+
+static void asked_answered(struct wp_answer *answer, uint32_t item, int error)
+{
+    struct asked *asked = (struct asked *)answer;
+    (void)item;
+    propose_reply(asked->reactor, asked->peer, asked->number, error);
+    free(asked);
+}
+
+/* Commands that an operator gives; the others are the leader's own business. */
+static const ProtobufCMessageDescriptor *const operator_commands[] = {
+    [WP_COMMAND_USER_ADD] = &wp__command_user_add__descriptor,
+    [WP_COMMAND_DEVICE_ADD] = &wp__command_device_add__descriptor,
+    [WP_COMMAND_DEVICE_REMOVE] = &wp__command_device_remove__descriptor,
+};
+
+void wp_propose_take(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message)
+{
+    const Wp__Propose *propose = (const Wp__Propose *)message;
+    size_t rows = sizeof(operator_commands) / sizeof(*operator_commands);
+    ProtobufCMessage *command;
+    struct asked *asked = calloc(1, sizeof(*asked));
+    int error = asked ? WP_OK : WP_E_NOMEM;
+    if (!error && (propose->command >= rows || !operator_commands[propose->command])) {
+        error = WP_E_INVALID;
+    }
+    error = error
+                ? error
+                : wp_schema_decode(operator_commands[propose->command],
+                      wp_slice(propose->payload.data, propose->payload.len), &reactor->frame_arena, &command);
+    const struct shard *shard = wp_reactor_shard(reactor, propose->shard);
+    if (!error && (!shard || !wp_group_leading(shard->group))) {
+        error = WP_E_NOT_LEADER; /* never passed on further */
+    }
+    if (!error) {
+        asked->answer.answered = asked_answered;
+        asked->reactor = reactor;
+        asked->peer = peer->number;
+        asked->number = propose->number;
+        error = wp_reactor_propose(
+            reactor, propose->shard, (uint8_t)propose->command, command, &asked->answer, 0);
+    }
+    if (error) {
+        free(asked);
+        propose_reply(reactor, peer->number, propose->number, error);
+    }
+}
