@@ -19,7 +19,7 @@ struct wp_operator {
     char sockets[WP_PLAYGROUND_ROUTERS_MAX][WP_PLAYGROUND_PATH_SIZE];
 };
 
-int wp_operator_create(const struct wp_playground *playground, struct wp_operator **ret_operator)
+static int operator_create(struct wp_operator **ret_operator)
 {
     struct wp_operator *op = calloc(1, sizeof *op);
     if (!op || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
@@ -30,6 +30,31 @@ int wp_operator_create(const struct wp_playground *playground, struct wp_operato
     if (!op->curl) {
         wp_operator_destroy(&op);
         return WP_E_NOMEM;
+    }
+    *ret_operator = op;
+    return WP_OK;
+}
+
+int wp_operator_create_at(const char *path, struct wp_operator **ret_operator)
+{
+    struct wp_operator *op;
+    if (strlen(path) >= sizeof op->sockets[0]) {
+        return WP_E_TOO_LARGE;
+    }
+    int error = operator_create(&op);
+    if (!error) {
+        memcpy(op->sockets[op->socket_count++], path, strlen(path) + 1);
+        *ret_operator = op;
+    }
+    return error;
+}
+
+int wp_operator_create(const struct wp_playground *playground, struct wp_operator **ret_operator)
+{
+    struct wp_operator *op;
+    int error = operator_create(&op);
+    if (error) {
+        return error;
     }
     for (unsigned i = 0; i < playground->node_count; i++) {
         const struct wp_playground_node *node = &playground->nodes[i];
@@ -104,7 +129,7 @@ static const char *perform_text(int error)
 {
     switch (error) {
     case WP_E_CLOSED:
-        return "no router answers: see wardpostctl playground status";
+        return "no router answers: see wardpostctl playground status, or systemctl status wardpost-router";
     case WP_E_TIMEOUT:
         return "the router did not answer in time: whether the change was made is unknown";
     case WP_E_UNAVAILABLE:

@@ -14,6 +14,9 @@ struct wp_operator;
 
 /* For the routers of `playground` (copied). WP_E_NOMEM. */
 int wp_operator_create(const struct wp_playground *playground, struct wp_operator **ret_operator);
+/* For the one router whose admin socket is `path` (copied), outside of a playground. WP_E_NOMEM,
+ * WP_E_TOO_LARGE. */
+int wp_operator_create_at(const char *path, struct wp_operator **ret_operator);
 void wp_operator_destroy(struct wp_operator **op);
 
 /* Sends `method` `path` with the JSON `body` (borrowed; NULL = none) to the first router that takes the

@@ -28,7 +28,8 @@ enum ctl_exit {
 
 struct ctl_arguments {
     const char *dir;
-    bool json; /* else a table for people */
+    const char *socket; /* of a router outside of a playground; NULL = the playground's */
+    bool json;          /* else a table for people */
     unsigned routers;
     unsigned gateways; /* 0 = not given */
     unsigned shards;
@@ -57,6 +58,9 @@ int ctl_device_add(const struct ctl_arguments *arguments);
 int ctl_device_list(const struct ctl_arguments *arguments);
 int ctl_device_remove(const struct ctl_arguments *arguments);
 int ctl_status(const struct ctl_arguments *arguments);
+int ctl_keygen_id(const struct ctl_arguments *arguments);
+int ctl_keygen_cluster(const struct ctl_arguments *arguments);
+int ctl_keygen_curve(const struct ctl_arguments *arguments);
 
 /* One column of a table: the key in each row's object and its heading. The last row of an array has key NULL.
  */

@@ -2,7 +2,7 @@
  * words.
  *
  * A secret is printed once, when the device is made, and cannot be read again. In a playground it is also
- * kept in DIR/devices/USER/DEVICE, where `wardpost` looks for it. */
+ * kept in DIR/devices/USER/DEVICE, where `wardpost` looks for it; with --socket there is no playground. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,8 +38,15 @@ static int access_open(const struct ctl_arguments *arguments, struct access **re
     if (!access) {
         return ctl_fail(CTL_TEMPORARY, "out of memory");
     }
-    int error = wp_playground_load(arguments->dir, &access->playground, access->text, sizeof access->text);
-    if (!error) {
+    int error = WP_OK;
+    if (arguments->socket) {
+        error = wp_operator_create_at(arguments->socket, &access->op);
+        snprintf(access->text, sizeof access->text, "--socket \"%.100s\": %s", arguments->socket,
+            wp_error_text(error));
+    } else {
+        error = wp_playground_load(arguments->dir, &access->playground, access->text, sizeof access->text);
+    }
+    if (!error && !arguments->socket) {
         snprintf(access->text, sizeof access->text, "out of memory");
         error = wp_operator_create(&access->playground, &access->op);
     }
@@ -218,9 +225,10 @@ int ctl_device_add(const struct ctl_arguments *arguments)
     if (!secret) {
         status = ctl_fail(CTL_UNAVAILABLE, "the router's answer holds no secret");
     } else {
-        int error = arguments->no_save ? WP_OK : secret_save(access, user, device, secret, path, sizeof path);
+        bool keep = !arguments->no_save && !arguments->socket;
+        int error = keep ? secret_save(access, user, device, secret, path, sizeof path) : WP_OK;
         /* Printed even when it could not be kept: it exists nowhere else. */
-        device_print(arguments, secret, arguments->no_save || error ? NULL : path);
+        device_print(arguments, secret, keep && !error ? path : NULL);
         status = error ? ctl_fail(CTL_IO, "%s", access->text) : CTL_OK;
     }
     json_decref(answer);
@@ -265,7 +273,7 @@ int ctl_device_remove(const struct ctl_arguments *arguments)
     }
     snprintf(request, sizeof request, "/v1/users/%s/devices/%s", user, device);
     status = call(access, "DELETE", request, NULL, NULL);
-    if (!status) {
+    if (!status && !arguments->socket) {
         secret_path(access, user, device, path, sizeof path);
         if (unlink(path) != 0 && errno != ENOENT) {
             status = ctl_fail(

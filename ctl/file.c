@@ -51,24 +51,57 @@ static bool all_write(int fd, const char *data, size_t size)
     return true;
 }
 
-int ctl_file_write(
-    const char *path, mode_t mode, const void *data, size_t size, char *ret_text, size_t text_size)
+/* Writes PATH.new with exactly `mode`, synced. */
+static int fresh_write(const char *path, mode_t mode, const void *data, size_t size, char *ret_fresh,
+    size_t fresh_size, char *ret_text, size_t text_size)
 {
-    char fresh[4096];
-    if ((size_t)snprintf(fresh, sizeof fresh, "%s.new", path) >= sizeof fresh) {
+    if ((size_t)snprintf(ret_fresh, fresh_size, "%s.new", path) >= fresh_size) {
         snprintf(ret_text, text_size, "the path \"%.60s...\" is too long", path);
         return WP_E_IO;
     }
-    unlink(fresh);
-    int fd = open(fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
+    unlink(ret_fresh);
+    int fd = open(ret_fresh, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode);
     bool good = fd >= 0 && fchmod(fd, mode) == 0 && all_write(fd, data, size) && fsync(fd) == 0;
     if (fd >= 0 && close(fd) != 0) {
         good = false;
     }
-    if (!good || rename(fresh, path) != 0) {
+    if (!good) {
         snprintf(ret_text, text_size, "cannot write \"%s\": %s", path, strerror(errno));
-        unlink(fresh);
+        unlink(ret_fresh);
         return WP_E_IO;
     }
     return WP_OK;
+}
+
+int ctl_file_write(
+    const char *path, mode_t mode, const void *data, size_t size, char *ret_text, size_t text_size)
+{
+    char fresh[4096];
+    int error = fresh_write(path, mode, data, size, fresh, sizeof fresh, ret_text, text_size);
+    if (!error && rename(fresh, path) != 0) {
+        snprintf(ret_text, text_size, "cannot write \"%s\": %s", path, strerror(errno));
+        unlink(fresh);
+        error = WP_E_IO;
+    }
+    return error;
+}
+
+int ctl_file_create(
+    const char *path, mode_t mode, const void *data, size_t size, char *ret_text, size_t text_size)
+{
+    char fresh[4096];
+    int error = fresh_write(path, mode, data, size, fresh, sizeof fresh, ret_text, text_size);
+    if (error) {
+        return error;
+    }
+    /* Unlike rename, link does not replace. */
+    if (link(fresh, path) != 0) {
+        error = errno == EEXIST ? WP_E_EXISTS : WP_E_IO;
+        snprintf(ret_text, text_size,
+            error == WP_E_EXISTS ? "\"%s\" is there already and stays as it is: %s"
+                                 : "cannot write \"%s\": %s",
+            path, error == WP_E_EXISTS ? "a key is never overwritten" : strerror(errno));
+    }
+    unlink(fresh);
+    return error;
 }

@@ -13,4 +13,8 @@ int ctl_folder_make(const char *path, char *ret_text, size_t text_size);
 int ctl_file_write(
     const char *path, mode_t mode, const void *data, size_t size, char *ret_text, size_t text_size);
 
+/* The same, but refuses a `path` that is there already and leaves it as it is: WP_E_EXISTS. */
+int ctl_file_create(
+    const char *path, mode_t mode, const void *data, size_t size, char *ret_text, size_t text_size);
+
 #endif

@@ -9,16 +9,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <linux/magic.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
-#include <zmq.h>
 
 #include "base/error.h"
 #include "ctl/certificate.h"
 #include "ctl/file.h"
+#include "ctl/keygen.h"
 #include "ctl/ports.h"
 #include "ctl/settings.h"
 
@@ -101,38 +100,6 @@ static void nodes_name(struct wp_playground *playground, unsigned routers, unsig
     playground->node_count = routers + gateways;
 }
 
-/* 32 random bytes as 64 hex digits: the shard hash and the hash of device secrets derive from them. */
-static int cluster_key_make(const char *dir, char *ret_text, size_t text_size)
-{
-    unsigned char key[32];
-    char path[WP_PLAYGROUND_PATH_SIZE + 16], text[sizeof key * 2 + 2];
-    randombytes_buf(key, sizeof key);
-    sodium_bin2hex(text, sizeof text, key, sizeof key);
-    strcat(text, "\n");
-    snprintf(path, sizeof path, "%s/cluster.key", dir);
-    int error = ctl_file_write(path, 0600, text, strlen(text), ret_text, text_size);
-    sodium_memzero(key, sizeof key);
-    sodium_memzero(text, sizeof text);
-    return error;
-}
-
-/* The format that node/keys.h reads. */
-static int curve_key_make(
-    const char *folder, char public_text[CTL_KEY_TEXT_SIZE], char *ret_text, size_t text_size)
-{
-    char path[WP_PLAYGROUND_PATH_SIZE + 16], secret_text[CTL_KEY_TEXT_SIZE], text[128];
-    if (zmq_curve_keypair(public_text, secret_text) != 0) {
-        snprintf(ret_text, text_size, "this libzmq is built without CURVE");
-        return WP_E_IO;
-    }
-    snprintf(text, sizeof text, "public: %s\nsecret: %s\n", public_text, secret_text);
-    snprintf(path, sizeof path, "%s/curve.key", folder);
-    int error = ctl_file_write(path, 0600, text, strlen(text), ret_text, text_size);
-    sodium_memzero(secret_text, sizeof secret_text);
-    sodium_memzero(text, sizeof text);
-    return error;
-}
-
 /* Folder, keys and certificate of one node. */
 static int node_make(const struct wp_playground *playground, unsigned index, struct ctl_keys *keys,
     char *ret_text, size_t text_size)
@@ -141,7 +108,11 @@ static int node_make(const struct wp_playground *playground, unsigned index, str
     char folder[WP_PLAYGROUND_PATH_SIZE];
     int error = wp_playground_path(playground, node, NULL, folder, sizeof folder);
     error = error ? error : ctl_folder_make(folder, ret_text, text_size);
-    error = error ? error : curve_key_make(folder, keys->public_text[index], ret_text, text_size);
+    if (!error) {
+        char path[WP_PLAYGROUND_PATH_SIZE + 16];
+        snprintf(path, sizeof path, "%s/curve.key", folder);
+        error = ctl_curve_key_make(path, keys->public_text[index], ret_text, text_size);
+    }
     if (!error && node->kind == WP_PLAYGROUND_GATEWAY) {
         error = ctl_certificate_make(playground->dir, folder, node->id, ret_text, text_size);
     }
@@ -151,7 +122,9 @@ static int node_make(const struct wp_playground *playground, unsigned index, str
 static int everything_make(const struct wp_playground *playground, char *ret_text, size_t text_size)
 {
     struct ctl_keys keys;
-    int error = cluster_key_make(playground->dir, ret_text, text_size);
+    char path[WP_PLAYGROUND_PATH_SIZE + 16];
+    snprintf(path, sizeof path, "%s/cluster.key", playground->dir);
+    int error = ctl_cluster_key_make(path, ret_text, text_size);
     error = error ? error : ctl_ca_make(playground->dir, ret_text, text_size);
     for (unsigned i = 0; i < playground->node_count && !error; i++) {
         error = node_make(playground, i, &keys, ret_text, text_size);
@@ -178,9 +151,7 @@ int ctl_layout_make(const char *dir, const struct ctl_arguments *arguments,
         .reactors = arguments->reactors,
         .allow_volatile = arguments->allow_volatile};
     snprintf(playground->dir, sizeof playground->dir, "%s", dir);
-    unsigned char id[8];
-    randombytes_buf(id, sizeof id);
-    sodium_bin2hex(playground->cluster_id, sizeof playground->cluster_id, id, sizeof id);
+    ctl_cluster_id_make(playground->cluster_id);
     nodes_name(playground, arguments->routers, arguments->gateways ? arguments->gateways : 1);
     int status = file_system_check(playground, ret_text, text_size);
     status = status ? status : emptiness_check(dir, ret_text, text_size);

@@ -18,6 +18,7 @@ enum option_set {
     FOR_START = 1 << 3,  /* starts processes */
     FOR_SECRET = 1 << 4, /* gets a secret */
     FOR_ALL = 1 << 5,
+    FOR_CLUSTER = 1 << 6, /* asks a router */
 };
 
 static const struct verb {
@@ -42,15 +43,21 @@ static const struct verb {
         ctl_playground_kill},
     {"playground start", NULL, "start one process again and wait until it is ready",
         "wardpostctl playground start --node router-1", FOR_NODE | FOR_START, ctl_playground_start},
-    {"user add", "NAME", "add a user", "wardpostctl user add alice", 0, ctl_user_add},
-    {"user list", NULL, "list the users", "wardpostctl user list -o json", 0, ctl_user_list},
+    {"user add", "NAME", "add a user", "wardpostctl user add alice", FOR_CLUSTER, ctl_user_add},
+    {"user list", NULL, "list the users", "wardpostctl user list -o json", FOR_CLUSTER, ctl_user_list},
     {"device add", "USER/DEVICE", "add a device and print its secret, once",
-        "wardpostctl device add alice/phone", FOR_SECRET, ctl_device_add},
-    {"device list", "USER", "list a user's devices", "wardpostctl device list alice", 0, ctl_device_list},
+        "wardpostctl device add alice/phone", FOR_CLUSTER | FOR_SECRET, ctl_device_add},
+    {"device list", "USER", "list a user's devices", "wardpostctl device list alice", FOR_CLUSTER,
+        ctl_device_list},
     {"device remove", "USER/DEVICE", "remove a device; it cannot connect any more",
-        "wardpostctl device remove alice/phone", 0, ctl_device_remove},
-    {"status", NULL, "show what the router says about itself and its shards", "wardpostctl status", 0,
-        ctl_status},
+        "wardpostctl device remove alice/phone", FOR_CLUSTER, ctl_device_remove},
+    {"status", NULL, "show what the router says about itself and its shards", "wardpostctl status",
+        FOR_CLUSTER, ctl_status},
+    {"keygen id", NULL, "print a new cluster.id", "wardpostctl keygen id", 0, ctl_keygen_id},
+    {"keygen cluster", "FILE", "make the key that every router of a cluster has a copy of",
+        "wardpostctl keygen cluster /etc/wardpost/cluster.key", 0, ctl_keygen_cluster},
+    {"keygen curve", "FILE", "make the key pair of one router or gateway and print its public half",
+        "wardpostctl keygen curve /etc/wardpost/router.key", 0, ctl_keygen_curve},
 };
 
 enum option_id {
@@ -71,6 +78,7 @@ enum option_id {
     OPTION_ENV,
     OPTION_TIMEOUT,
     OPTION_NO_SAVE,
+    OPTION_SOCKET,
 };
 
 static const struct option_row {
@@ -81,6 +89,9 @@ static const struct option_row {
 } option_rows[] = {
     {{"dir", required_argument, NULL, OPTION_DIR}, "DIR", "the playground's folder (default ./playground)",
         FOR_ALL},
+    {{"socket", required_argument, NULL, OPTION_SOCKET}, "PATH",
+        "admin socket of a router outside of a playground, such as /run/wardpost-router/admin.sock",
+        FOR_CLUSTER},
     {{"output", required_argument, NULL, OPTION_OUTPUT}, "FORMAT", "-o, table (default) or json", FOR_ALL},
     {{"json", no_argument, NULL, OPTION_JSON}, NULL, "the same as -o json", FOR_ALL},
     {{"help", no_argument, NULL, OPTION_HELP}, NULL, "this text", FOR_ALL},
@@ -262,6 +273,9 @@ static int option_take(int id, const char *value, struct ctl_arguments *argument
     case OPTION_DIR:
         arguments->dir = value;
         return value[0] ? CTL_OK : ctl_fail(CTL_USAGE, "--dir is empty");
+    case OPTION_SOCKET:
+        arguments->socket = value;
+        return value[0] ? CTL_OK : ctl_fail(CTL_USAGE, "--socket is empty");
     case OPTION_OUTPUT:
         return output_parse(value, &arguments->json);
     case OPTION_JSON:

@@ -7,7 +7,8 @@ import pytest
 from conftest import run
 
 VERBS = ["playground up", "playground down", "playground status", "playground kill", "playground start", "user add",
-         "user list", "device add", "device list", "device remove", "status"]
+         "user list", "device add", "device list", "device remove", "status", "keygen id",
+         "keygen cluster", "keygen curve"]
 USAGE, REFUSED, NOT_FOUND, UNAVAILABLE, IO = 64, 65, 66, 69, 74
 
 
@@ -53,6 +54,9 @@ def test_version():
     (["device", "add", "../.."], "is no USER/DEVICE"),
     (["device", "list", "alice/phone"], "is no name"),
     (["device", "remove", "/phone"], "is no USER/DEVICE"),
+    (["keygen", "curve"], "usage: wardpostctl keygen curve FILE"),
+    (["keygen", "id", "x"], "usage: wardpostctl keygen id"),
+    (["keygen", "id", "--socket", "x"], "keygen id takes no --socket"),
     (["status", "--routers", "1"], "status takes no --routers"),
     (["user", "list", "--node", "router-1"], "user list takes no --node"),
     (["playground", "kill"], "needs --node"),
