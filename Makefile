@@ -1,9 +1,11 @@
 # The developer's commands. The work stands in tools/ (set-up, build, test, demo) and in CMake; this file names it.
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo demo-stop test check asan fuzz coverage format tidy fresh-machine clean
+.PHONY: help setup build install demo demo-stop test check asan fuzz coverage format tidy fresh-machine clean
 
 EFFORT ?= full
 MINUTES ?= 10
+PREFIX ?= /usr/local
+DESTDIR ?=
 PROGRAMS = wardpost-router wardpost-gateway wardpostctl wardpost wardpost-bench
 SOURCES = $(shell git ls-files '*.c' '*.h')
 
@@ -16,6 +18,9 @@ setup: ## install what is missing (Debian 12 and 13, as root or with sudo)
 build: ## set up, then build the programs into build/release/bin
 	@tools/setup build
 	@tools/build release $(PROGRAMS)
+
+install: build ## install below PREFIX=/usr/local (DESTDIR=DIR for a package): deploy/README.md
+	@DESTDIR="$(DESTDIR)" cmake --install build/release --prefix "$(PREFIX)"
 
 demo: build ## start a playground, send to someone who is offline, kill the router, see the message arrive
 	@tools/demo
