@@ -32,6 +32,8 @@
     X(FABRIC_REFUSED, counter, "all", "wardpost_fabric_refused_total", "fabric peers or frames refused")     \
     X(FABRIC_MESSAGES, counter, "all", "wardpost_fabric_messages_total", "ZeroMQ messages sent")             \
     X(FABRIC_FRAMES, counter, "all", "wardpost_fabric_frames_total", "fabric frames sent")                   \
+    X(CLOCK_OFF, gauge, "router", "wardpost_router_clock_off",                                               \
+        "1 while this router's clock is more than 500 ms off the median of all routers")                     \
     X(PEER_DROPPED, counter, "router", "wardpost_router_peer_frames_dropped_total",                             \
         "frames for other routers that their link did not take")                                             \
     X(PEER_REFUSED, counter, "router", "wardpost_router_peer_frames_refused_total",                          \

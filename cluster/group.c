@@ -305,6 +305,26 @@ int wp_group_persisted(struct wp_group *group, uint64_t now_ms, uint64_t tag)
     return leave(group, persisted(group, now_ms, tag));
 }
 
+int wp_group_transfer(struct wp_group *group, uint64_t now_ms, uint64_t to)
+{
+    if (!group->leading) {
+        return WP_E_NOT_LEADER;
+    }
+    to = to ? to : wp_replica_successor(group->replica);
+    if (to == 0) {
+        return WP_E_NOT_FOUND;
+    }
+    enter(group);
+    struct wp_replica_update update;
+    int error = wp_replica_transfer(group->replica, now_ms, to, &update);
+    return leave(group, error ? error : wp_group_handle_update(group, &update));
+}
+
+void wp_group_leader_lost(struct wp_group *group, uint64_t now_ms)
+{
+    wp_replica_leader_lost(group->replica, now_ms);
+}
+
 /* --- accessors --------------------------------------------------------------------------------- */
 
 bool wp_group_leading(const struct wp_group *group)
@@ -315,6 +335,16 @@ bool wp_group_leading(const struct wp_group *group)
 bool wp_group_can_propose(const struct wp_group *group)
 {
     return group->leading && wp_replica_can_propose(group->replica);
+}
+
+uint64_t wp_group_transferring(const struct wp_group *group)
+{
+    return wp_replica_transferring(group->replica);
+}
+
+uint64_t wp_group_lease_ms(const struct wp_group *group)
+{
+    return group->leading ? wp_replica_lease_ms(group->replica) : 0;
 }
 
 uint64_t wp_group_applied_index(const struct wp_group *group)

@@ -76,8 +76,21 @@ int wp_group_receive(struct wp_group *group, uint64_t now_ms, uint64_t from, str
 /* Every write up to `tag` is synced. WP_E_INVALID: no such tag was handed out. */
 int wp_group_persisted(struct wp_group *group, uint64_t now_ms, uint64_t tag);
 
+/* Hands leadership to voter `to`; 0: to the one likeliest to take it at once (wp_replica_successor). While it
+ * is under way wp_group_can_propose is false: proposals wait with the caller and go to the new leader, or
+ * here again when it was given up (after an election timeout). WP_E_NOT_LEADER, WP_E_NOT_FOUND (there is no
+ * other voter), WP_E_INVALID (`to` is none), WP_E_UNAVAILABLE (one is under way). */
+int wp_group_transfer(struct wp_group *group, uint64_t now_ms, uint64_t to);
+/* The connection to the node of the present leader broke: wp_replica_leader_lost. */
+void wp_group_leader_lost(struct wp_group *group, uint64_t now_ms);
+
 bool wp_group_leading(const struct wp_group *group); /* and an entry of the own term is applied */
 bool wp_group_can_propose(const struct wp_group *group);
+uint64_t wp_group_transferring(const struct wp_group *group); /* raft id that leadership goes to; 0 = none */
+/* While leading: the latest time at or after which a majority accepted this leader (wp_replica_lease_ms);
+ * else 0. Times are the `now_ms` of the events: readings of a clock that goes on while the machine sleeps,
+ * taken after what the event brings had arrived. */
+uint64_t wp_group_lease_ms(const struct wp_group *group);
 uint64_t wp_group_applied_index(const struct wp_group *group);
 uint64_t wp_group_term(const struct wp_group *group);
 uint64_t wp_group_leader(const struct wp_group *group); /* raft id, 0 = unknown */

@@ -21,8 +21,8 @@ static const struct rpc_shape {
     uint8_t flags;
     bool entries;
 } rpc_shapes[] = {
-    [WP_RPC_APPEND] = {3, 0, true},
-    [WP_RPC_APPEND_RESULT] = {2, WP_RPC_STALE, false},
+    [WP_RPC_APPEND] = {4, 0, true},
+    [WP_RPC_APPEND_RESULT] = {3, WP_RPC_STALE, false},
     [WP_RPC_VOTE] = {3, WP_RPC_PRE_VOTE | WP_RPC_DISRUPT_LEADER, false},
     [WP_RPC_VOTE_RESULT] = {0, WP_RPC_PRE_VOTE | WP_RPC_GRANTED, false},
     [WP_RPC_TIMEOUT_NOW] = {2, 0, false},
@@ -120,6 +120,15 @@ static int append_check(const struct wp_rpc *rpc)
     return rest.size == 0 ? WP_OK : WP_E_MALFORMED;
 }
 
+/* The hint of a rejection lies below what was rejected. Who refuses an older term accepts nobody's stamp. */
+static int append_result_check(const struct wp_rpc *rpc)
+{
+    bool hint_high = rpc->append_result.rejected_index > 0 &&
+                     rpc->append_result.last_index >= rpc->append_result.rejected_index;
+    bool stamped = (rpc->flags & WP_RPC_STALE) && rpc->append_result.stamp_ms != 0;
+    return hint_high || stamped ? WP_E_MALFORMED : WP_OK;
+}
+
 static int rpc_check(const struct wp_rpc *rpc, const struct rpc_shape *shape)
 {
     if (rpc->term == 0 || rpc->term >= WP_RPC_INDEX_MAX || (rpc->flags & ~shape->flags) != 0) {
@@ -134,11 +143,7 @@ static int rpc_check(const struct wp_rpc *rpc, const struct rpc_shape *shape)
     case WP_RPC_APPEND:
         return append_check(rpc);
     case WP_RPC_APPEND_RESULT:
-        /* The hint of a rejection lies below what was rejected. */
-        return rpc->append_result.rejected_index > 0 &&
-                       rpc->append_result.last_index >= rpc->append_result.rejected_index
-                   ? WP_E_MALFORMED
-                   : WP_OK;
+        return append_result_check(rpc);
     case WP_RPC_VOTE:
         return rpc->vote.candidate == 0 || (rpc->vote.last_index == 0) != (rpc->vote.last_term == 0) ||
                        rpc->vote.last_term > rpc->term

@@ -4,6 +4,9 @@
  *   version u8 (1) | type u8 | flags u8 | 0 u8 | term u64le | words u64le x (by type) |
  *   APPEND: count u32le | count x (term u64le | kind u8 | size u32le | data)
  *
+ * Stamps: APPEND carries its leader's time of making it, and its result returns it. The follower only echoes
+ * it; the leader alone compares stamps with its own clock (wp_replica_lease_ms).
+ *
  * Group, cluster and sender are named by the frame around it and checked by the caller. Entries are carried
  * inline. */
 #ifndef WP_CLUSTER_MESSAGE_H
@@ -17,6 +20,7 @@
 #include "storage/store.h"
 
 #define WP_RPC_ENTRIES_MAX 4096u
+#define WP_RPC_WORDS_MAX 4
 /* Indexes and terms stay below this, so sums of an index and a count never wrap. */
 #define WP_RPC_INDEX_MAX (UINT64_C(1) << 62)
 
@@ -40,13 +44,15 @@ struct wp_rpc {
     uint8_t flags;
     uint64_t term;
     union {
-        uint64_t words[3];
+        uint64_t words[WP_RPC_WORDS_MAX];
         struct {
-            uint64_t previous_index, previous_term, commit_index;
+            uint64_t previous_index, previous_term, commit_index, stamp_ms;
         } append;
         struct {
             uint64_t rejected_index,
                 last_index; /* rejected 0: everything up to last is durable at the sender */
+            uint64_t
+                stamp_ms; /* of the append that is answered, or a later one of this leader; 0 with STALE */
         } append_result;
         struct {
             uint64_t candidate, last_index, last_term;

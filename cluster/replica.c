@@ -42,6 +42,7 @@ int wp_replica_create(const struct wp_replica_config *config, struct wp_replica 
     raft_set_election_timeout(&replica->raft, config->election_ms);
     raft_set_heartbeat_timeout(&replica->raft, config->heartbeat_ms);
     raft_set_max_inflight_entries(&replica->raft, config->inflight_entries);
+    wp_prng_init(&replica->prng, config->seed ^ config->id);
     wp_entry_ring_init(&replica->ring, 1);
     *ret_replica = replica;
     return WP_OK;
@@ -72,6 +73,7 @@ int wp_replica_tick(struct wp_replica *replica, uint64_t now_ms, struct wp_repli
     enum wp_replica_role role = wp_replica_role(replica);
     uint64_t commit = wp_replica_commit_index(replica);
     wp_replica_begin(replica, now_ms);
+    wp_replica_early_election(replica);
     if (replica->now_ms >= raft_timeout(&replica->raft)) {
         struct raft_event event = {.type = RAFT_TIMEOUT};
         struct wp_step_source source = {0};
@@ -97,8 +99,6 @@ static int submit(struct wp_replica *replica, struct raft_entry *entry, struct w
         return error;
     }
     switch (refused) {
-    case RAFT_NOTLEADER: /* leadership is being transferred */
-        return WP_E_NOT_LEADER;
     case RAFT_CANTCHANGE:
         return WP_E_UNAVAILABLE;
     default:
@@ -224,7 +224,8 @@ int wp_replica_persisted(
         struct raft_event event = {.type = RAFT_PERSISTED_ENTRIES};
         event.persisted_entries.index = index;
         replica->stored = index;
-        struct wp_step_source source = {0};
+        bool heard = replica->heard_term == raft_current_term(&replica->raft);
+        struct wp_step_source source = {.stamp_ms = heard ? replica->heard_stamp_ms : 0};
         int error = wp_replica_step(replica, &event, &source, NULL);
         if (error) {
             return error;
@@ -339,7 +340,7 @@ bool wp_replica_can_propose(const struct wp_replica *replica)
 {
     uint64_t inflight = wp_replica_last_index(replica) - wp_replica_commit_index(replica);
     return replica->raft.state == RAFT_LEADER && replica->parked_write == 0 &&
-           inflight < replica->config.inflight_entries;
+           replica->lead.transfer_to == 0 && inflight < replica->config.inflight_entries;
 }
 
 uint64_t wp_replica_match_index(const struct wp_replica *replica)

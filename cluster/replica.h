@@ -105,6 +105,14 @@ int wp_replica_propose(struct wp_replica *replica, uint64_t now_ms, struct wp_by
  * membership. */
 int wp_replica_propose_change(struct wp_replica *replica, uint64_t now_ms,
     const struct wp_membership *membership, uint64_t *ret_index, struct wp_replica_update *ret_update);
+/* Hands leadership to voter `to` (Ongaro 2014, section 3.10): from here on nothing is proposed; once `to`
+ * holds the whole log it is told to stand for election. Given up after an election timeout, when proposals go
+ * on. WP_E_NOT_LEADER, WP_E_INVALID (`to` is no other voter), WP_E_UNAVAILABLE (one is under way). */
+int wp_replica_transfer(
+    struct wp_replica *replica, uint64_t now_ms, uint64_t to, struct wp_replica_update *ret_update);
+/* The connection to the present leader broke: a follower that votes asks for a pre-vote within 100 ms instead
+ * of after its timeout (raft.md, rule 18). Takes effect with the ticks that follow; nothing otherwise. */
+void wp_replica_leader_lost(struct wp_replica *replica, uint64_t now_ms);
 /* Every write up to and including number `write` is synced. Reports of a write that was reported before, and
  * of entries that were truncated or replaced since, change nothing. Ends the parking of that write. */
 int wp_replica_persisted(
@@ -130,6 +138,16 @@ uint64_t wp_replica_last_index(const struct wp_replica *replica);
 uint64_t wp_replica_last_write(const struct wp_replica *replica); /* number of the last write handed out */
 bool wp_replica_parked(const struct wp_replica *replica);
 bool wp_replica_can_propose(const struct wp_replica *replica); /* leader, not parked, with room in flight */
+uint64_t wp_replica_transferring(
+    const struct wp_replica *replica); /* raft id that leadership goes to; 0 = none */
+/* The voter that a transfer is likeliest to reach: of those that answered within an election timeout, else of
+ * all, the one that holds most of the log. 0: there is no other voter, or this one does not lead. */
+uint64_t wp_replica_successor(const struct wp_replica *replica);
+/* The latest time T such that a majority of the voters accepted this leader, in this term, at or after T: of
+ * the stamps that the voters returned, its own being now (the time of the last event). No other leader is
+ * elected before T + election timeout, unless followers that lost their connections elect early. 0: none,
+ * also while a transfer is under way, and after one that was given up until a later entry is committed. */
+uint64_t wp_replica_lease_ms(const struct wp_replica *replica);
 /* Highest index that every other member is known to hold (leader); own last index when there is none. 0 when
  * not leader. */
 uint64_t wp_replica_match_index(const struct wp_replica *replica);

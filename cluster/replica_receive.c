@@ -74,9 +74,9 @@ static int receive_step(
 }
 
 static int receive_part(struct wp_replica *replica, struct raft_message *message,
-    const struct wp_rpc_entry *parsed, uint32_t count)
+    const struct wp_rpc_entry *parsed, uint32_t count, uint64_t stamp_ms)
 {
-    struct wp_step_source source = {.base = replica->scratch, .parsed = parsed};
+    struct wp_step_source source = {.base = replica->scratch, .parsed = parsed, .stamp_ms = stamp_ms};
     source.stale = message->append_entries.term < raft_current_term(&replica->raft);
     message->append_entries.entries = count > 0 ? replica->scratch : NULL;
     message->append_entries.n_entries = count;
@@ -101,6 +101,19 @@ static uint32_t part_length(const struct wp_rpc_entry *parsed, uint32_t count)
     return length;
 }
 
+/* Results that come when entries are synced return the latest stamp: whoever took that append into account
+ * has taken the earlier ones into account. */
+static void note_stamp(struct wp_replica *replica, const struct wp_rpc *rpc)
+{
+    if (rpc->term != raft_current_term(&replica->raft)) {
+        return;
+    }
+    if (replica->heard_term != rpc->term || replica->heard_stamp_ms < rpc->append.stamp_ms) {
+        replica->heard_stamp_ms = rpc->append.stamp_ms;
+    }
+    replica->heard_term = rpc->term;
+}
+
 static int receive_append(struct wp_replica *replica, const struct wp_rpc *rpc, struct raft_message *message)
 {
     struct wp_rpc_entry *parsed = NULL;
@@ -123,7 +136,7 @@ static int receive_append(struct wp_replica *replica, const struct wp_rpc *rpc, 
         uint32_t from = replica->update.message_count;
         const struct wp_rpc_entry *part = parsed ? parsed + done : NULL;
         uint32_t length = part_length(part, rpc->entry_count - done);
-        error = receive_part(replica, message, part, length);
+        error = receive_part(replica, message, part, length, rpc->append.stamp_ms);
         done += length;
         if (error || part_refused(replica, from)) {
             break;
@@ -134,6 +147,7 @@ static int receive_append(struct wp_replica *replica, const struct wp_rpc *rpc, 
         }
     } while (done < rpc->entry_count);
     free(parsed);
+    note_stamp(replica, rpc);
     return error;
 }
 
@@ -155,8 +169,20 @@ static bool result_is_stale(const struct wp_replica *replica, uint64_t from, con
            raft_match_index(&replica->raft, from, &match) == 0 && rpc->append_result.rejected_index <= match;
 }
 
+static enum receive_verdict vote_check(
+    const struct wp_replica *replica, uint64_t now_ms, uint64_t from, const struct wp_rpc *rpc)
+{
+    if (rpc->vote.candidate != from) {
+        return RECEIVE_REFUSE;
+    }
+    /* Before its restart this voter may have returned a stamp on which a leader's lease rests; the engine no
+     * longer knows of that leader. A leader that asks for the election itself claims no lease. */
+    bool early = now_ms < replica->votes_from_ms && !(rpc->flags & WP_RPC_DISRUPT_LEADER);
+    return early ? RECEIVE_IGNORE : RECEIVE_STEP;
+}
+
 static enum receive_verdict receive_check(
-    const struct wp_replica *replica, uint64_t from, const struct wp_rpc *rpc)
+    const struct wp_replica *replica, uint64_t now_ms, uint64_t from, const struct wp_rpc *rpc)
 {
     uint64_t term = raft_current_term(&replica->raft);
     int state = replica->raft.state;
@@ -165,9 +191,12 @@ static enum receive_verdict receive_check(
         /* Two leaders in one term: the engine would overwrite its leader state as if it were a follower. */
         return state == RAFT_LEADER && rpc->term == term ? RECEIVE_REFUSE : RECEIVE_STEP;
     case WP_RPC_APPEND_RESULT:
+        if (rpc->append_result.stamp_ms > now_ms && rpc->term == term) {
+            return RECEIVE_REFUSE; /* a stamp that we have not taken yet */
+        }
         return result_is_stale(replica, from, rpc) ? RECEIVE_IGNORE : RECEIVE_STEP;
     case WP_RPC_VOTE:
-        return rpc->vote.candidate != from ? RECEIVE_REFUSE : RECEIVE_STEP;
+        return vote_check(replica, now_ms, from, rpc);
     case WP_RPC_VOTE_RESULT:
         /* The engine reads its candidate state whatever its state is. A pre-vote's term is only a wish. */
         return state != RAFT_CANDIDATE && ((rpc->flags & WP_RPC_PRE_VOTE) || rpc->term <= term)
@@ -186,7 +215,8 @@ int wp_replica_receive(struct wp_replica *replica, uint64_t now_ms, uint64_t fro
     if (error) {
         return error;
     }
-    enum receive_verdict verdict = receive_check(replica, from, &rpc);
+    now_ms = now_ms > replica->now_ms ? now_ms : replica->now_ms;
+    enum receive_verdict verdict = receive_check(replica, now_ms, from, &rpc);
     if (from == 0 || from == replica->config.id || verdict == RECEIVE_REFUSE) {
         return WP_E_MALFORMED;
     }
@@ -204,6 +234,10 @@ int wp_replica_receive(struct wp_replica *replica, uint64_t now_ms, uint64_t fro
         if (error) {
             return error;
         }
+    }
+    if (rpc.type == WP_RPC_APPEND_RESULT && !(rpc.flags & WP_RPC_STALE) &&
+        rpc.term == raft_current_term(&replica->raft)) {
+        wp_replica_lead_echo(replica, from, rpc.append_result.stamp_ms);
     }
     return wp_replica_finish(replica, role, commit, ret_update);
 }

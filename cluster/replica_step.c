@@ -170,6 +170,15 @@ static int message_encode(struct wp_replica *replica, struct wp_replica_message 
     return message->bytes ? WP_OK : WP_E_NOMEM;
 }
 
+static void stamp(const struct wp_replica *replica, const struct wp_step_source *source, struct wp_rpc *rpc)
+{
+    if (rpc->type == WP_RPC_APPEND) {
+        rpc->append.stamp_ms = replica->now_ms;
+    } else if (rpc->type == WP_RPC_APPEND_RESULT && !(rpc->flags & WP_RPC_STALE)) {
+        rpc->append_result.stamp_ms = source->stamp_ms;
+    }
+}
+
 static int collect_messages(
     struct wp_replica *replica, const struct raft_update *update, const struct wp_step_source *source)
 {
@@ -181,6 +190,7 @@ static int collect_messages(
             out->snapshot_to = given->server_id;
             continue;
         }
+        stamp(replica, source, &message.rpc);
         int error = array_reserve((void **)&replica->messages, &replica->message_capacity, out->message_count,
             sizeof *replica->messages);
         if (!error) {
@@ -310,10 +320,7 @@ int wp_replica_step(struct wp_replica *replica, struct raft_event *event, const 
     return error ? error : wp_replica_observe(replica);
 }
 
-/* A leader commits entries of older terms only through one of its own (Raft, section 5.4.2) and answers reads
- * only after it (raft.md, rule 18). The engine appends one only when it finds entries past its commit index.
- */
-static int append_barrier(struct wp_replica *replica)
+int wp_replica_append_barrier(struct wp_replica *replica)
 {
     struct wp_bytes *data = wp_bytes_create(0);
     if (!data) {
@@ -334,12 +341,19 @@ static int append_barrier(struct wp_replica *replica)
 int wp_replica_finish(struct wp_replica *replica, enum wp_replica_role role_before, uint64_t commit_before,
     struct wp_replica_update *ret_update)
 {
+    /* A leader commits entries of older terms only through one of its own (Raft, section 5.4.2) and answers
+     * reads only after it (raft.md, rule 18). The engine appends one only when it finds entries past its
+     * commit index. */
+    int error = WP_OK;
     if (replica->raft.state == RAFT_LEADER &&
         wp_engine_last_term(&replica->raft) != raft_current_term(&replica->raft)) {
-        int error = append_barrier(replica);
-        if (error) {
-            return error;
-        }
+        error = wp_replica_append_barrier(replica);
+    }
+    if (!error) {
+        error = wp_replica_lead_step(replica);
+    }
+    if (error) {
+        return error;
     }
     replica->update.role_changed = wp_replica_role(replica) != role_before;
     replica->update.commit_advanced = wp_replica_commit_index(replica) > commit_before;

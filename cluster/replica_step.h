@@ -3,9 +3,30 @@
 #ifndef WP_CLUSTER_REPLICA_STEP_H
 #define WP_CLUSTER_REPLICA_STEP_H
 
+#include "base/prng.h"
 #include "cluster/engine.h"
 #include "cluster/entry_ring.h"
 #include "cluster/replica.h"
+
+/* What a leader knows of one term of its own. */
+struct wp_lead {
+    uint64_t term; /* 0 = never led */
+    struct {
+        uint64_t id, stamp_ms; /* the latest stamp of ours that this member returned */
+    } echoes[WP_REPLICA_MEMBERS_MAX];
+    uint32_t echo_count;
+    uint64_t transfer_to; /* 0 = no transfer is under way */
+    uint64_t transfer_until_ms;
+    bool transfer_ordered;     /* the order to stand for election has left */
+    uint64_t lease_from_index; /* no lease before this entry is committed */
+};
+
+/* An election to come before its time (raft.md, rule 18). */
+struct wp_early_election {
+    uint64_t at_ms; /* 0 = none */
+    uint64_t term;
+    uint32_t tries;
+};
 
 struct wp_replica {
     struct raft raft;
@@ -22,6 +43,12 @@ struct wp_replica {
     struct wp_membership committed;
     uint64_t committed_index;   /* of the CHANGE that brought `committed` */
     uint64_t uncommitted_index; /* of a CHANGE in force but not committed; 0 = none */
+    struct wp_prng prng;        /* of the jitter of early elections */
+    uint64_t votes_from_ms;     /* no vote is given before */
+    uint64_t heard_term;        /* the latest stamp of the leader of this term */
+    uint64_t heard_stamp_ms;
+    struct wp_lead lead;
+    struct wp_early_election early;
     const char *breach;
     /* The update under construction and its arrays. */
     struct wp_replica_update update;
@@ -40,6 +67,7 @@ struct wp_step_source {
     const struct wp_rpc_entry *parsed; /* parallel to base, for a received part */
     struct wp_bytes *single;           /* for a submitted entry */
     bool stale;                        /* the step receives a request of an older term */
+    uint64_t stamp_ms;                 /* for results: the stamp of the append that they answer */
 };
 
 /* Forgets the last update. The replica is started and not parked. */
@@ -52,6 +80,16 @@ int wp_replica_step(struct wp_replica *replica, struct raft_event *event, const 
 /* Appends the barrier of a new leader's term, sets role_changed and hands the update out. */
 int wp_replica_finish(struct wp_replica *replica, enum wp_replica_role role_before, uint64_t commit_before,
     struct wp_replica_update *ret_update);
+
+/* Proposes an entry without data: the first of a term, or one that outlives a transfer given up. */
+int wp_replica_append_barrier(struct wp_replica *replica);
+
+/* replica_lead.c. After a step: forgets what was known of an earlier term, and moves a transfer on. */
+int wp_replica_lead_step(struct wp_replica *replica);
+/* An accepted result of `from` that returned `stamp_ms`. */
+void wp_replica_lead_echo(struct wp_replica *replica, uint64_t from, uint64_t stamp_ms);
+/* Before a timeout is looked at: sets the election timer back when an early election is due. */
+void wp_replica_early_election(struct wp_replica *replica);
 
 /* Number of this update's write, drawn at first use. */
 uint64_t wp_replica_write_number(struct wp_replica *replica);

@@ -15,7 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "proto/frame.h"
-#include "router/reactor_router.h"
+#include "router/reactor_report.h"
 
 #define GAUGES_MS 1000u
 #define STOP_MS_MAX 3000u
@@ -62,6 +62,10 @@ void wp_reactor_clock(struct wp_reactor *reactor)
 uint64_t wp_reactor_time(struct wp_reactor *reactor)
 {
     uint64_t wall_ms = wp_clock_wall_ms();
+    int64_t median_ms = wp_clock_median_ms(reactor);
+    if (median_ms < -(int64_t)WP_CLOCK_AHEAD_MS_MAX) {
+        wall_ms -= (uint64_t)-median_ms - WP_CLOCK_AHEAD_MS_MAX;
+    }
     reactor->leader_ms = wall_ms > reactor->leader_ms ? wall_ms : reactor->leader_ms;
     return reactor->leader_ms;
 }
@@ -101,7 +105,7 @@ static void shard_tick(struct shard *shard)
         wp_reactor_fail(reactor, error, "group tick");
         return;
     }
-    if (shard->expire_open || reactor->stopping || !wp_group_leading(shard->group) ||
+    if (shard->expire_open || reactor->stopping || reactor->clock_off || !wp_group_leading(shard->group) ||
         wp_machine_expiry_due_ms(shard->machine) > reactor->leader_ms) {
         return;
     }
@@ -228,6 +232,7 @@ void wp_reactor_on_timer(uv_timer_t *timer)
         shard_tick(shard);
     }
     wp_forwards_tick(reactor);
+    wp_reports_tick(reactor);
     wp_reactor_ready_refresh(reactor);
     struct wp_store_disk disk;
     wp_store_disk(reactor->config.store, &disk);
@@ -396,7 +401,7 @@ int wp_reactor_propose(struct wp_reactor *reactor, uint32_t number, uint8_t comm
     if (!shard || !wp_group_leading(shard->group)) {
         return wp_reactor_forward(reactor, number, command, message, answer, item);
     }
-    if (reactor->disk_full && command != WP_COMMAND_DEVICE_REMOVE) {
+    if (wp_shard_disk_full(shard) && command != WP_COMMAND_DEVICE_REMOVE) {
         return WP_E_DISK_RESERVE;
     }
     const struct waiter waiter = {.kind = WAIT_ANSWER, .number = item, .answer = answer};

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "proto/frame.h"
 #include "router/dispatch_wire.h"
-#include "router/reactor_state.h"
+#include "router/reactor_report.h"
 
 static void frame_bad(struct wp_reactor *reactor, struct peer *peer, enum wp_frame_type type, int error)
 {
@@ -47,7 +47,7 @@ static int submit_take(
     if (error) {
         return error;
     }
-    if (reactor->disk_full) {
+    if (wp_shard_disk_full(shard)) {
         return WP_E_DISK_RESERVE;
     }
     size_t body_size;

@@ -5,7 +5,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "router/reactor_router.h"
+#include "router/reactor_report.h"
 
 #define FRAME_ARENA_BYTES (8u * 1024 * 1024)
 #define APPLY_ARENA_BYTES (64u * 1024 * 1024)
@@ -110,11 +110,12 @@ int wp_reactor_create(
     reactor->config = *config;
     reactor->roster = wp_roster_retain(config->roster);
     TAILQ_INIT(&reactor->forwards);
+    reactor->reports = calloc(WP_ROSTER_NODES_MAX, sizeof(*reactor->reports));
     pthread_mutex_init(&reactor->guard, NULL);
     wp_arena_init(&reactor->frame_arena, FRAME_ARENA_BYTES);
     wp_arena_init(&reactor->apply_arena, APPLY_ARENA_BYTES);
     reactor->cache = wp_body_cache_create(config->body_cache_bytes);
-    int error = reactor->cache ? hand_over_init(reactor) : WP_E_NOMEM;
+    int error = reactor->cache && reactor->reports ? hand_over_init(reactor) : WP_E_NOMEM;
     error = error ? error : loop_init(reactor);
     if (error) {
         /* The loop is the last thing that can fail here, so there is nothing of it to close. */
@@ -123,6 +124,7 @@ int wp_reactor_create(
         free(reactor->completions_taken);
         pthread_mutex_destroy(&reactor->guard);
         wp_roster_release(&reactor->roster);
+        free(reactor->reports);
         free(reactor);
         return error;
     }
@@ -185,6 +187,8 @@ void wp_reactor_destroy(struct wp_reactor **handle)
     }
     free(reactor->shards);
     wp_routers_free(reactor);
+    wp_reports_free(reactor);
+    free(reactor->reports);
     wp_roster_release(&reactor->roster);
     for (uint32_t slot = 0; slot < PEERS_MAX; slot++) {
         if (reactor->peers[slot]) {

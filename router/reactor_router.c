@@ -4,7 +4,7 @@
  * Invariants
  *   1. A frame is taken only from a node of the roster whose data directory is the one that the roster knows.
  *   2. Raft frames are dropped rather than queued when the link is over its byte cap: Raft repeats them. */
-#include "router/reactor_router.h"
+#include "router/reactor_report.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -117,6 +117,7 @@ void wp_router_link_up(struct wp_reactor *reactor, struct router_link *router)
     router->up = true;
     wp_log(WP_LOG_INFO, "router_up", "peer=%s endpoint=%s reactor=%u", wp_link_node(router->link),
         router->endpoint, reactor->config.index);
+    wp_report_send(reactor, router);
 }
 
 void wp_router_link_down(struct wp_reactor *reactor, struct router_link *router)
@@ -204,6 +205,7 @@ struct router_row {
 
 static const struct router_row router_rows[] = {
     [WP_FRAME_RAFT] = {&wp__raft__descriptor, take_raft},
+    [WP_FRAME_NODE_STATE] = {&wp__node_state__descriptor, wp_report_take},
     [WP_FRAME_PROPOSE] = {&wp__propose__descriptor, wp_propose_take},
 };
 

@@ -150,6 +150,10 @@ struct wp_reactor {
     struct peer *peers[PEERS_MAX];
     struct router_link *routers[ROUTER_LINKS_MAX];
     uint32_t router_count;
+    struct node_report *reports; /* WP_ROSTER_NODES_MAX; reactor_report.h */
+    uint32_t report_count;
+    uint64_t reported_ms;
+    bool clock_off;                 /* our clock is not to be trusted */
     TAILQ_HEAD(, forward) forwards; /* reactor_propose.c */
     uint32_t forward_count;
     uint64_t forward_last;

@@ -1,6 +1,7 @@
 # cluster/: the codec, one replica, a group on the simulated store, and a seeded simulation of whole groups.
 wp_unit_test(test_cluster_message SOURCES unit/test_cluster_message.c LINK wp_cluster)
 wp_unit_test(test_cluster_replica SOURCES unit/test_cluster_replica.c LINK wp_cluster dep_raft)
+wp_unit_test(test_cluster_lead SOURCES unit/test_cluster_lead.c LINK wp_cluster dep_raft)
 wp_unit_test(test_cluster_group SOURCES unit/test_cluster_group.c unit/cluster_disk.c LINK wp_cluster)
 wp_unit_test(test_cluster_sim SOURCES unit/test_cluster_sim.c unit/cluster_sim.c unit/cluster_disk.c LINK wp_cluster)
 target_link_options(test_cluster_sim PRIVATE -Wl,--wrap=wp_log_submit)
@@ -12,6 +13,7 @@ function(wp_cluster_bug number)
   add_executable(${name} unit/test_cluster_sim.c unit/cluster_sim.c unit/cluster_disk.c
     ${CMAKE_SOURCE_DIR}/cluster/replica.c ${CMAKE_SOURCE_DIR}/cluster/replica_start.c
     ${CMAKE_SOURCE_DIR}/cluster/replica_receive.c ${CMAKE_SOURCE_DIR}/cluster/replica_step.c
+    ${CMAKE_SOURCE_DIR}/cluster/replica_lead.c
     ${CMAKE_SOURCE_DIR}/cluster/group_update.c)
   target_link_options(${name} PRIVATE -Wl,--wrap=wp_log_submit)
   target_compile_options(${name} PRIVATE -UWP_BUG -DWP_BUG=${number})
@@ -20,7 +22,7 @@ function(wp_cluster_bug number)
   add_test(NAME ${name} COMMAND ${name} --expect-breach)
   set_tests_properties(${name} PROPERTIES LABELS "unit;bug" TIMEOUT 120)
 endfunction()
-foreach(number IN ITEMS 10 11 12 13 14 15 16 17 18 19)
+foreach(number IN ITEMS 10 11 12 13 14 15 16 17 18 19 20)
   wp_cluster_bug(${number})
 endforeach()
 

@@ -7,7 +7,8 @@ import pytest
 
 from conftest import EFFORT, SLOW, wait_until
 from test_crash import finish_and_compare, people, start_senders
-from traffic import Receiver, compare
+from rawmqtt import Device
+from traffic import Receiver, compare, drain
 
 ROUTERS = ["router-1", "router-2", "router-3"]
 ROOMY = {router: {"limits.mailbox_messages_max": 1000000} for router in ROUTERS}
@@ -94,3 +95,19 @@ def test_without_a_majority_nothing_is_acknowledged(cluster):
     cluster.up("--routers", "3")
     wait_until(lambda: all(len(sender.acknowledged) > n for sender, n in zip(senders, before)), 20, "service again")
     finish_and_compare(cluster, senders, receiving)
+
+
+@pytest.mark.parametrize("skew_ms", [3_600_000, -3_600_000])
+def test_a_router_with_a_wrong_clock_expires_nothing_early_and_says_so(cluster, skew_ms):
+    """Its clock counts for at most 500 ms beyond the median: a message of 60 s lives, one of 2 s goes."""
+    (sender,), (receiver,) = people(cluster, 1, 1)
+    cluster.kill("router-1", signal="TERM")
+    cluster.start("router-1", "--env", f"WARDPOST_CLOCK_SKEW_MS={skew_ms}")
+    wait_until(lambda: cluster.metric("router-1", "wardpost_router_clock_off") == 1, 10, "the alarm")
+    assert cluster.metric("router-2", "wardpost_router_clock_off") == 0
+    with Device(cluster.endpoint(), *sender) as device:
+        for ttl_s in [60, 2]:
+            assert device.publish(receiver[0].split("/")[0], f"for {ttl_s} s", extra=[(0x02, ttl_s)]).code == 0
+    time.sleep(4)
+    payloads = [payload for _, payload, _ in drain(cluster, receiver)]
+    assert payloads == ["for 60 s"]

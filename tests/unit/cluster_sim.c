@@ -39,6 +39,7 @@ struct sim_node {
     struct wp_state_batch *batch;
     struct wp_group *group; /* NULL while down */
     uint64_t restart_ms;
+    uint64_t paused_until_ms; /* stopped and then resumed: what comes meanwhile waits */
     uint64_t woken_tag;
     uint64_t reported_tag;
     uint64_t sync_due_ms;
@@ -60,6 +61,7 @@ struct sim {
     struct wp_prng prng;
     uint64_t now_ms;
     bool healed;
+    bool leased;           /* somebody held a lease in this step */
     uint32_t loss, repeat; /* per mille */
     uint32_t crash_electing;
     uint32_t delay_ms_max;
@@ -75,6 +77,7 @@ struct sim {
     struct sim_name names[SIM_NAMES];
     struct {
         uint64_t term, content, chain;
+        uint64_t by_term; /* committed in this term or before: the term of the node where it was seen first */
         uint8_t kind;
         struct wp_membership membership;
     } committed[SIM_INDEXES];
@@ -193,6 +196,7 @@ static void observe_committed(struct sim_node *node, const struct wp_log_entry *
     sim->committed[entry->index].term = entry->term;
     sim->committed[entry->index].content = content;
     sim->committed[entry->index].kind = entry->kind;
+    sim->committed[entry->index].by_term = wp_group_term(node->group);
     if (entry->kind == WP_ENTRY_CHANGE) {
         sim->result->changes++;
         struct wp_slice data = wp_slice(entry->data->data, entry->data->size);
@@ -219,7 +223,11 @@ static void check_leader(struct sim_node *node, const struct wp_replica *replica
         node->led_term = term;
         sim->result->terms++;
         trace(sim, 2, node->number, term);
+        /* A leader of an older term may be the last to hear that it is one. */
         uint64_t last = sim->committed_last;
+        while (last > 0 && sim->committed[last].by_term >= term) {
+            last--;
+        }
         if (last > 0 &&
             (wp_replica_last_index(replica) < last || node->terms[last] != sim->committed[last].term)) {
             breach(sim, "leader completeness: node %u leads term %llu without committed entry %llu",
@@ -435,6 +443,7 @@ static void node_crash(struct sim_node *node, uint64_t down_ms)
     disk_crash(&node->disk, wp_prng_next(&sim->prng));
     wp_group_destroy(&node->group);
     node->restart_ms = sim->now_ms + 1 + below(sim, down_ms);
+    node->paused_until_ms = 0;
     sim->result->crashes++;
     trace(sim, 7, node->number, node->restart_ms);
 }
@@ -503,6 +512,22 @@ static void node_change(struct sim_node *node)
     }
 }
 
+static bool paused(const struct sim_node *node)
+{
+    return node->sim->now_ms < node->paused_until_ms;
+}
+
+static void node_transfer(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    uint64_t to = below(sim, SIM_NODES_MAX + 1);
+    int error = wp_group_transfer(node->group, sim->now_ms, to);
+    sim->result->transfers += error == WP_OK;
+    if (error != WP_E_INVALID && error != WP_E_UNAVAILABLE && error != WP_E_NOT_FOUND) {
+        check_error(node, error);
+    }
+}
+
 static void node_step(struct sim_node *node)
 {
     struct sim *sim = node->sim;
@@ -510,6 +535,9 @@ static void node_step(struct sim_node *node)
         if (sim->now_ms >= node->restart_ms) {
             node_start(node);
         }
+        return;
+    }
+    if (paused(node)) {
         return;
     }
     node_disk(node);
@@ -522,12 +550,30 @@ static void node_step(struct sim_node *node)
     if (chance(sim, sim->healed ? 5 : 150)) {
         node_propose(node);
     }
-    if (sim->options.membership && !sim->healed && chance(sim, 12)) {
+    if (!sim->healed && chance(sim, 4)) {
+        node_transfer(node);
+    }
+    if (sim->options.membership && wp_group_leading(node->group) && !sim->healed && chance(sim, 12)) {
         node_change(node);
     }
 }
 
 /* --- world ------------------------------------------------------------------------------------- */
+
+/* No new leader is certain of its majority while the old one still is. */
+static void check_leases(struct sim *sim)
+{
+    uint32_t holders = 0;
+    for (uint32_t i = 0; i < sim->options.node_count; i++) {
+        const struct sim_node *node = &sim->nodes[i];
+        uint64_t lease = node->group ? wp_group_lease_ms(node->group) : 0;
+        holders += lease != 0 && sim->now_ms - lease < SIM_ELECTION_MS;
+    }
+    sim->leased = sim->leased || holders > 0;
+    if (holders > 1 && !sim->options.early) {
+        breach(sim, "%u leaders hold a lease", holders);
+    }
+}
 
 /* Due messages leave in the order of their time; those of one millisecond in the order they were sent. */
 static void deliver(struct sim *sim)
@@ -536,7 +582,7 @@ static void deliver(struct sim *sim)
         uint32_t best = UINT32_MAX;
         for (uint32_t i = 0; i < sim->message_count; i++) {
             const struct sim_message *message = &sim->messages[i];
-            bool due = message->due_ms <= sim->now_ms;
+            bool due = message->due_ms <= sim->now_ms && !paused(&sim->nodes[message->to]);
             if (due && (best == UINT32_MAX || message->due_ms < sim->messages[best].due_ms ||
                            (message->due_ms == sim->messages[best].due_ms &&
                                message->order < sim->messages[best].order))) {
@@ -552,6 +598,7 @@ static void deliver(struct sim *sim)
         if (node->group && !sim->blocked[message.from][message.to]) {
             struct wp_slice bytes = wp_slice(message.bytes->data, message.bytes->size);
             check_error(node, wp_group_receive(node->group, sim->now_ms, message.from + 1, bytes));
+            check_leases(sim);
         }
         wp_bytes_release(&message.bytes);
     }
@@ -577,12 +624,30 @@ static void repartition(struct sim *sim)
     }
 }
 
+/* Whoever follows a leader that it is now cut off from, or that is down, is told so. */
+static void connections_break(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->options.node_count; i++) {
+        struct sim_node *node = &sim->nodes[i];
+        uint64_t leader = node->group ? wp_group_leader(node->group) : 0;
+        if (leader == 0 || leader > SIM_NODES_MAX) {
+            continue;
+        }
+        if (!sim->nodes[leader - 1].group || sim->blocked[leader - 1][i] || sim->blocked[i][leader - 1]) {
+            wp_group_leader_lost(node->group, sim->now_ms);
+        }
+    }
+}
+
 static void faults(struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->options.node_count; i++) {
         struct sim_node *node = &sim->nodes[i];
         if (!node->group) {
             continue;
+        }
+        if (!sim->options.compaction && chance(sim, 1) && chance(sim, 300)) {
+            node->paused_until_ms = sim->now_ms + below(sim, 5 * SIM_ELECTION_MS);
         }
         /* Terms and votes are made in the few milliseconds after a change of term: crash there more often. */
         bool electing = wp_group_term(node->group) != node->seen_term;
@@ -647,6 +712,9 @@ static void heal(struct sim *sim)
     sim->repeat = 0;
     sim->delay_ms_max = 3;
     sim->disk_ms_max = 1;
+    for (uint32_t i = 0; i < sim->options.node_count; i++) {
+        sim->nodes[i].paused_until_ms = 0;
+    }
     memset(sim->blocked, 0, sizeof sim->blocked);
 }
 
@@ -656,7 +724,12 @@ static void step(struct sim *sim)
     if (!sim->healed) {
         faults(sim);
     }
+    if (sim->options.early) {
+        connections_break(sim);
+    }
+    sim->leased = false;
     deliver(sim);
+    sim->result->leases += sim->leased;
     for (uint32_t i = 0; i < sim->options.node_count && !sim->result->breach[0]; i++) {
         node_step(&sim->nodes[i]);
     }

@@ -6,7 +6,9 @@
  * term) names one entry with one predecessor everywhere (log matching); a new leader holds every committed
  * entry (leader completeness); commit never goes back; nothing is applied that is not synced on that disk;
  * all replicas apply the same commands in the same order, over restarts too; the committed membership is the
- * one of its entry. At the end, healed: one leader, everything acknowledged applied by every member. */
+ * one of its entry; two leaders never hold, at the same time, a lease younger than the election timeout
+ * (without early elections). At the end, healed: one leader, everything acknowledged applied by every member.
+ */
 #ifndef WP_TESTS_CLUSTER_SIM_H
 #define WP_TESTS_CLUSTER_SIM_H
 
@@ -19,6 +21,7 @@ struct sim_options {
     bool membership;     /* changes of membership, starting with three of five */
     /* Logs are cut close behind; only crashes and short restarts, so that nobody falls behind them. */
     bool compaction;
+    bool early; /* followers are told when the leader's connection breaks; leases are not checked */
     uint32_t duration_ms;
 };
 
@@ -30,6 +33,8 @@ struct sim_result {
     uint64_t terms;
     uint64_t crashes;
     uint64_t changes;   /* membership changes committed */
+    uint64_t transfers; /* of leadership, begun */
+    uint64_t leases;    /* milliseconds in which an answer left a leader with one */
     uint64_t compacted; /* nodes whose log no longer begins at 1 */
 };
 

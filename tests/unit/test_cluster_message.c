@@ -147,7 +147,7 @@ static void test_rpc_round_trips(void **state)
     check_round_trip(
         &(struct wp_rpc){.type = WP_RPC_APPEND_RESULT, .term = 7, .append_result = {0, 99}}, NULL);
     check_round_trip(
-        &(struct wp_rpc){.type = WP_RPC_APPEND_RESULT, .term = 7, .append_result = {99, 98}}, NULL);
+        &(struct wp_rpc){.type = WP_RPC_APPEND_RESULT, .term = 7, .append_result = {99, 98, 123456}}, NULL);
     check_round_trip(
         &(struct wp_rpc){
             .type = WP_RPC_APPEND_RESULT, .flags = WP_RPC_STALE, .term = 7, .append_result = {99, 0}},
@@ -162,7 +162,8 @@ static void test_rpc_round_trips(void **state)
         {.term = 7, .kind = WP_ENTRY_COMMAND, .data = wp_bytes_create(0)},
     };
     check_round_trip(
-        &(struct wp_rpc){.type = WP_RPC_APPEND, .term = 7, .append = {10, 3, 11}, .entry_count = 4}, entries);
+        &(struct wp_rpc){.type = WP_RPC_APPEND, .term = 7, .append = {10, 3, 11, 123456}, .entry_count = 4},
+        entries);
     for (int i = 0; i < 4; i++) {
         wp_bytes_release(&entries[i].data);
     }
@@ -184,6 +185,12 @@ static void test_rpc_refuses(void **state)
             .term = 5,
             .append_result = {7, 7}}, /* a hint at or above the refusal */
         {.type = WP_RPC_APPEND_RESULT, .term = 5, .append_result = {0, WP_RPC_INDEX_MAX}},
+        {.type = WP_RPC_APPEND_RESULT, .term = 5, .append_result = {0, 7, WP_RPC_INDEX_MAX}},
+        {.type = WP_RPC_APPEND_RESULT,
+            .flags = WP_RPC_STALE,
+            .term = 5,
+            .append_result = {7, 0, 1}}, /* accepts a leader whose term it refuses */
+        {.type = WP_RPC_APPEND, .term = 5, .append = {0, 0, 0, WP_RPC_INDEX_MAX}},
         {.type = WP_RPC_APPEND, .term = 5, .append = {0, 1, 0}},
         {.type = WP_RPC_APPEND, .term = 5, .append = {1, 0, 0}},
         {.type = WP_RPC_APPEND, .term = 5, .append = {1, 6, 0}}, /* a predecessor newer than the leader */
@@ -224,11 +231,11 @@ static void test_rpc_refuses_entries(void **state)
     struct wp_log_entry right = {.term = 4, .kind = WP_ENTRY_COMMAND, .data = byte};
     struct wp_bytes *bytes = wp_rpc_encode(&rpc, &right);
     assert_int_equal(wp_rpc_decode(slice_of(bytes), &out), WP_OK);
-    bytes->data[36] = 2; /* one entry more than there is */
+    bytes->data[44] = 2; /* one entry more than there is */
     assert_int_equal(wp_rpc_decode(slice_of(bytes), &out), WP_E_MALFORMED);
-    bytes->data[36] = 0; /* one entry too many */
+    bytes->data[44] = 0; /* one entry too many */
     assert_int_equal(wp_rpc_decode(slice_of(bytes), &out), WP_E_MALFORMED);
-    bytes->data[36] = 1;
+    bytes->data[44] = 1;
     bytes->data[0] = 2;
     assert_int_equal(wp_rpc_decode(slice_of(bytes), &out), WP_E_VERSION);
     bytes->data[0] = 1;

@@ -308,6 +308,7 @@ static void test_a_vote_parks_the_replica(void **state)
     (void)state;
     start_follower(&three);
     struct wp_rpc vote = {.type = WP_RPC_VOTE, .term = 2, .vote = {2, 1, 1}};
+    now_ms += ELECTION_MS;
     assert_int_equal(receive(2, &vote, NULL), WP_OK);
     assert_true(update.hard_changed);
     assert_int_equal(update.hard.term, 2);
@@ -323,6 +324,25 @@ static void test_a_vote_parks_the_replica(void **state)
     vote.vote.candidate = 2; /* asked again by the one it voted for: granted again, nothing to write */
     assert_int_equal(receive(2, &vote, NULL), WP_OK);
     assert_false(update.hard_changed);
+    assert_true(sent(WP_RPC_VOTE_RESULT, 2).flags & WP_RPC_GRANTED);
+}
+
+/* A voter that was just started may have answered a leader a moment before: it gives no vote for one election
+ * timeout, unless that leader asks for the election itself. */
+static void test_no_vote_just_after_a_restart(void **state)
+{
+    (void)state;
+    start_follower(&three);
+    struct wp_rpc vote = {.type = WP_RPC_VOTE, .term = 2, .vote = {2, 1, 1}};
+    now_ms += ELECTION_MS - 1;
+    assert_int_equal(receive(2, &vote, NULL), WP_OK);
+    assert_int_equal(update.message_count, 0);
+    assert_false(update.hard_changed);
+    vote.flags = WP_RPC_PRE_VOTE;
+    assert_int_equal(receive(2, &vote, NULL), WP_OK);
+    assert_int_equal(update.message_count, 0);
+    vote.flags = WP_RPC_DISRUPT_LEADER;
+    assert_int_equal(receive(2, &vote, NULL), WP_OK);
     assert_true(sent(WP_RPC_VOTE_RESULT, 2).flags & WP_RPC_GRANTED);
 }
 
@@ -617,6 +637,7 @@ static void test_pre_vote_does_not_disturb(void **state)
     assert_int_equal(append(2, 2, 1, 1, 1, ""), WP_OK);
     persist();
     struct wp_rpc vote = {.type = WP_RPC_VOTE, .flags = WP_RPC_PRE_VOTE, .term = 9, .vote = {3, 9, 8}};
+    now_ms += ELECTION_MS;
     assert_int_equal(receive(3, &vote, NULL), WP_OK);
     assert_false(sent(WP_RPC_VOTE_RESULT, 3).flags & WP_RPC_GRANTED);
     assert_false(update.hard_changed);
@@ -712,6 +733,7 @@ int main(void)
         TEST(test_start_from_a_snapshot),
         TEST(test_starts_that_contradict_themselves),
         TEST(test_a_vote_parks_the_replica),
+        TEST(test_no_vote_just_after_a_restart),
         TEST(test_acknowledged_when_synced),
         TEST(test_report_of_truncated_entries),
         TEST(test_commit_index_does_not_fall),

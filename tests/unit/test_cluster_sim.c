@@ -15,20 +15,22 @@ static const struct sim_shape {
     uint32_t node_count;
     bool membership;
     bool compaction;
+    bool early;
     uint32_t duration_ms;
 } shapes[] = {
-    {"one", 1, false, true, 1500},
-    {"three", 3, false, false, 2000},
-    {"five", 5, false, false, 2000},
-    {"members", 5, true, false, 2000},
-    {"compacting", 3, false, true, 2000},
+    {"one", 1, false, true, false, 1500},
+    {"three", 3, false, false, false, 2000},
+    {"five", 5, false, false, false, 2000},
+    {"members", 5, true, false, false, 2000},
+    {"compacting", 3, false, true, false, 2000},
+    {"early", 3, false, false, true, 2000},
 };
 #define SHAPE_COUNT (sizeof shapes / sizeof shapes[0])
 
 static void run_shape(const struct sim_shape *shape, uint64_t seed, struct sim_result *ret_result)
 {
     struct sim_options options = {
-        seed, shape->node_count, shape->membership, shape->compaction, shape->duration_ms};
+        seed, shape->node_count, shape->membership, shape->compaction, shape->early, shape->duration_ms};
     sim_run(&options, ret_result);
 }
 
@@ -69,7 +71,7 @@ static int replay(uint64_t seed, const char *name)
             return 0;
         }
     }
-    fprintf(stderr, "no such shape \"%s\": one, three, five, members, compacting\n", name);
+    fprintf(stderr, "no such shape \"%s\": one, three, five, members, compacting, early\n", name);
     return 2;
 }
 
@@ -100,12 +102,17 @@ static int run_all(uint64_t seeds)
             total.crashes += result.crashes;
             total.changes += result.changes;
             total.compacted += result.compacted;
+            total.transfers += result.transfers;
+            total.leases += result.leases;
         }
-        printf("%-12s %llu seeds: %llu commands, %llu terms led, %llu crashes, %llu memberships\n",
+        printf("%-12s %llu seeds: %llu commands, %llu terms led, %llu crashes, %llu memberships, %llu "
+               "transfers\n",
             shapes[i].name, (unsigned long long)seeds, (unsigned long long)total.commands,
             (unsigned long long)total.terms, (unsigned long long)total.crashes,
-            (unsigned long long)total.changes);
+            (unsigned long long)total.changes, (unsigned long long)total.transfers);
         bool idle = total.commands < seeds * 10 || total.terms < seeds * 2 || total.crashes < seeds * 2 ||
+                    (shapes[i].node_count > 1 && total.leases < seeds * 50) ||
+                    (shapes[i].node_count > 1 && total.transfers < seeds) ||
                     (shapes[i].membership && total.changes < seeds * 3) ||
                     (shapes[i].compaction && total.compacted < seeds / 2);
         if (idle) {

@@ -1,0 +1,270 @@
+/* Reports go out on the links that this reactor made and come in on those that others made, so each reactor
+ * hears every reactor of every node. */
+#include "router/reactor_report.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "proto/frame.h"
+
+/* --- sending
+ * ------------------------------------------------------------------------------------------------
+ */
+
+struct state_parts {
+    Wp__GroupState *groups;
+    Wp__GroupState **rows;
+    uint64_t (*members)[2 * WP_REPLICA_MEMBERS_MAX];
+    size_t count;
+};
+
+static void group_fill(const struct shard *shard, Wp__GroupState *out, uint64_t *members)
+{
+    const struct wp_replica *replica = wp_group_replica(shard->group);
+    wp__group_state__init(out);
+    out->group = shard->number;
+    out->replica = shard->replica;
+    out->term = wp_group_term(shard->group);
+    out->last_index = wp_replica_durable_index(replica);
+    out->applied_index = wp_group_applied_index(shard->group);
+    out->leading = wp_group_leading(shard->group);
+    if (!out->leading) {
+        return;
+    }
+    uint64_t index;
+    const struct wp_membership *membership = wp_replica_committed_membership(replica, &index);
+    out->voters = members;
+    out->learners = members + WP_REPLICA_MEMBERS_MAX;
+    for (uint32_t i = 0; i < membership->count; i++) {
+        const struct wp_member *member = &membership->members[i];
+        if (member->role == WP_MEMBER_VOTER) {
+            out->voters[out->n_voters++] = member->id;
+        } else {
+            out->learners[out->n_learners++] = member->id;
+        }
+    }
+}
+
+static int parts_fill(struct wp_reactor *reactor, struct state_parts *parts)
+{
+    size_t room = reactor->shard_count ? reactor->shard_count : 1;
+    parts->groups = calloc(room, sizeof(*parts->groups));
+    parts->rows = calloc(room, sizeof(*parts->rows));
+    parts->members = calloc(room, sizeof(*parts->members));
+    if (!parts->groups || !parts->rows || !parts->members) {
+        return WP_E_NOMEM;
+    }
+    for (struct shard *shard = wp_shard_next(reactor, NULL); shard; shard = wp_shard_next(reactor, shard)) {
+        size_t at = parts->count++;
+        group_fill(shard, &parts->groups[at], parts->members[at]);
+        parts->rows[at] = &parts->groups[at];
+    }
+    return WP_OK;
+}
+
+static void parts_free(struct state_parts *parts)
+{
+    free(parts->groups);
+    free(parts->rows);
+    free(parts->members);
+}
+
+static void state_send(
+    struct wp_reactor *reactor, const struct router_link *router, const struct state_parts *parts)
+{
+    const struct node_report *heard = wp_report_of(reactor, router->node);
+    Wp__NodeState state = WP__NODE_STATE__INIT;
+    state.wall_ms = wp_clock_wall_ms();
+    state.disk_full = reactor->disk_full;
+    state.groups = parts->rows;
+    state.n_groups = parts->count;
+    if (heard) {
+        state.time_echo_ms = heard->wall_ms;
+        state.time_held_ms = (uint32_t)(wp_clock_boot_ms() - heard->at_ms);
+    }
+    if (wp_link_send(router->link, WP_LINK_CONTROL, WP_FRAME_NODE_STATE, &state.base)) {
+        wp_metric_add(WP_M_PEER_DROPPED, 1);
+    }
+}
+
+void wp_report_send(struct wp_reactor *reactor, const struct router_link *router)
+{
+    struct state_parts parts = {0};
+    if (parts_fill(reactor, &parts) == WP_OK) {
+        state_send(reactor, router, &parts);
+    }
+    parts_free(&parts);
+}
+
+void wp_reports_tick(struct wp_reactor *reactor)
+{
+    if (reactor->router_count == 0 || reactor->mono_ms - reactor->reported_ms < WP_REPORT_MS) {
+        return;
+    }
+    reactor->reported_ms = reactor->mono_ms;
+    struct state_parts parts = {0};
+    if (parts_fill(reactor, &parts) == WP_OK) {
+        for (uint32_t i = 0; i < reactor->router_count; i++) {
+            if (reactor->routers[i]->up) {
+                state_send(reactor, reactor->routers[i], &parts);
+            }
+        }
+    }
+    parts_free(&parts);
+    int64_t median_ms = wp_clock_median_ms(reactor);
+    bool off = median_ms > (int64_t)WP_CLOCK_AHEAD_MS_MAX || median_ms < -(int64_t)WP_CLOCK_AHEAD_MS_MAX;
+    if (off != reactor->clock_off) {
+        reactor->clock_off = off;
+        wp_log(off ? WP_LOG_ERROR : WP_LOG_INFO, off ? "clock_off" : "clock_good",
+            "reactor=%u behind_the_median_ms=%lld", reactor->config.index, (long long)median_ms);
+    }
+    if (reactor->config.index == 0) {
+        wp_metric_set(WP_M_CLOCK_OFF, off);
+    }
+}
+
+/* --- receiving
+ * ----------------------------------------------------------------------------------------------
+ */
+
+static struct node_report *report_slot(struct wp_reactor *reactor, uint32_t node)
+{
+    for (uint32_t i = 0; i < reactor->report_count; i++) {
+        if (reactor->reports[i].node == node) {
+            return &reactor->reports[i];
+        }
+    }
+    if (reactor->report_count == WP_ROSTER_NODES_MAX) {
+        return NULL;
+    }
+    struct node_report *report = &reactor->reports[reactor->report_count];
+    report->groups = calloc((size_t)reactor->config.shard_count + 1, sizeof(*report->groups));
+    if (!report->groups) {
+        return NULL;
+    }
+    report->node = node;
+    reactor->report_count++;
+    return report;
+}
+
+static void group_take(struct wp_reactor *reactor, struct node_report *report, const Wp__GroupState *state)
+{
+    if (state->group > reactor->config.shard_count || wp_raft_id_node(state->replica) != report->node) {
+        return;
+    }
+    struct group_report *group = &report->groups[state->group];
+    *group = (struct group_report){
+        .replica = state->replica,
+        .term = state->term,
+        .last_index = state->last_index,
+        .applied_index = state->applied_index,
+        .at_ms = reactor->mono_ms,
+        .leading = state->leading,
+    };
+    if (state->n_voters + state->n_learners > WP_REPLICA_MEMBERS_MAX) {
+        return;
+    }
+    for (size_t i = 0; i < state->n_voters; i++) {
+        group->membership.members[group->membership.count++] =
+            (struct wp_member){state->voters[i], WP_MEMBER_VOTER};
+    }
+    for (size_t i = 0; i < state->n_learners; i++) {
+        group->membership.members[group->membership.count++] =
+            (struct wp_member){state->learners[i], WP_MEMBER_LEARNER};
+    }
+}
+
+void wp_report_take(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message)
+{
+    const Wp__NodeState *state = (const Wp__NodeState *)message;
+    struct node_report *report = report_slot(reactor, peer->node);
+    if (!report) {
+        return;
+    }
+    uint64_t wall_ms = wp_clock_wall_ms();
+    report->at_ms = wp_clock_boot_ms();
+    report->wall_ms = state->wall_ms;
+    report->disk_full = state->disk_full;
+    uint64_t passed_ms = wall_ms - state->time_echo_ms;
+    /* Half of the way there and back, as NTP does; a clock that was set meanwhile makes no sense of it. */
+    if (state->time_echo_ms > 0 && wall_ms >= state->time_echo_ms && passed_ms >= state->time_held_ms &&
+        passed_ms - state->time_held_ms < WP_REPORT_MS) {
+        report->has_offset = true;
+        report->offset_ms =
+            (int64_t)state->wall_ms + (int64_t)(passed_ms - state->time_held_ms) / 2 - (int64_t)wall_ms;
+    }
+    for (size_t i = 0; i < state->n_groups; i++) {
+        group_take(reactor, report, state->groups[i]);
+    }
+}
+
+void wp_reports_free(struct wp_reactor *reactor)
+{
+    for (uint32_t i = 0; i < reactor->report_count; i++) {
+        free(reactor->reports[i].groups);
+    }
+    reactor->report_count = 0;
+}
+
+/* --- what follows from them
+ * ---------------------------------------------------------------------------------
+ */
+
+const struct node_report *wp_report_of(const struct wp_reactor *reactor, uint32_t node)
+{
+    for (uint32_t i = 0; i < reactor->report_count; i++) {
+        const struct node_report *report = &reactor->reports[i];
+        if (report->node == node && reactor->mono_ms < report->at_ms + WP_REPORT_FRESH_MS) {
+            return report;
+        }
+    }
+    return NULL;
+}
+
+const struct group_report *wp_report_of_group(
+    const struct wp_reactor *reactor, uint32_t node, uint32_t group, uint64_t fresh_ms)
+{
+    const struct node_report *report = wp_report_of(reactor, node);
+    const struct group_report *found =
+        report && group <= reactor->config.shard_count ? &report->groups[group] : NULL;
+    return found && found->replica && reactor->mono_ms < found->at_ms + fresh_ms ? found : NULL;
+}
+
+static int offset_compare(const void *a, const void *b)
+{
+    int64_t left = *(const int64_t *)a;
+    int64_t right = *(const int64_t *)b;
+    return left < right ? -1 : left > right;
+}
+
+int64_t wp_clock_median_ms(const struct wp_reactor *reactor)
+{
+    int64_t offsets[WP_ROSTER_NODES_MAX + 1] = {0}; /* the first is our own */
+    uint32_t count = 1;
+    for (uint32_t i = 0; i < reactor->report_count; i++) {
+        const struct node_report *report = wp_report_of(reactor, reactor->reports[i].node);
+        if (report && report->has_offset) {
+            offsets[count++] = report->offset_ms;
+        }
+    }
+    qsort(offsets, count, sizeof(offsets[0]), offset_compare);
+    return (offsets[(count - 1) / 2] + offsets[count / 2]) / 2;
+}
+
+bool wp_shard_disk_full(const struct shard *shard)
+{
+    const struct wp_reactor *reactor = shard->reactor;
+    const struct wp_membership *membership = wp_replica_membership(wp_group_replica(shard->group));
+    uint32_t with_room = 0;
+    if (reactor->disk_full) {
+        return true;
+    }
+    for (uint32_t i = 0; i < membership->count; i++) {
+        const struct wp_member *member = &membership->members[i];
+        const struct node_report *report = wp_report_of(reactor, wp_raft_id_node(member->id));
+        with_room += member->role == WP_MEMBER_VOTER && !(report && report->disk_full);
+    }
+    return with_room <= wp_membership_voter_count(membership) / 2;
+}

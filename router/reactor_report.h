@@ -1,0 +1,52 @@
+/* What nodes tell each other once a second (frame NodeState): clock, disk, and where their replicas stand.
+ * Shared by router/reactor*.c only; the reactor's thread. Soft: an old report is as good as none. */
+#ifndef WP_ROUTER_REACTOR_REPORT_H
+#define WP_ROUTER_REACTOR_REPORT_H
+
+#include "router/reactor_router.h"
+
+#define WP_REPORT_MS 1000u
+#define WP_REPORT_FRESH_MS 3500u
+#define WP_CLOCK_AHEAD_MS_MAX 500u /* leader time beyond the median of the clocks; further off is an alarm   \
+                                    */
+
+/* One replica as its node last told. */
+struct group_report {
+    uint64_t replica; /* raft id; 0 = never told */
+    uint64_t term;
+    uint64_t last_index;
+    uint64_t applied_index;
+    uint64_t at_ms; /* when it came */
+    bool leading;
+    struct wp_membership membership; /* of a leader, committed; else count 0 */
+};
+
+struct node_report {
+    uint32_t node;
+    uint64_t at_ms; /* 0 = none yet */
+    uint64_t wall_ms;
+    bool disk_full;
+    bool has_offset;
+    int64_t offset_ms;           /* its wall clock less ours */
+    struct group_report *groups; /* [group], 0..shard_count */
+};
+
+/* To every router link that is up, when a second has passed. */
+void wp_reports_tick(struct wp_reactor *reactor);
+void wp_report_send(struct wp_reactor *reactor, const struct router_link *router);
+void wp_report_take(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message);
+void wp_reports_free(struct wp_reactor *reactor);
+
+/* NULL when the node told nothing in the last WP_REPORT_FRESH_MS. */
+const struct node_report *wp_report_of(const struct wp_reactor *reactor, uint32_t node);
+/* A replica that its node told of as long ago as `fresh_ms` at most; NULL when there is none. */
+const struct group_report *wp_report_of_group(
+    const struct wp_reactor *reactor, uint32_t node, uint32_t group, uint64_t fresh_ms);
+
+/* How far the median of all known clocks (ours included) is ahead of ours. */
+int64_t wp_clock_median_ms(const struct wp_reactor *reactor);
+/* Whether so many voters of the shard have reached their disk reserve that what is accepted could only be
+ * kept by one of them. */
+bool wp_shard_disk_full(const struct shard *shard);
+
+#endif
