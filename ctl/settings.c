@@ -12,10 +12,11 @@
 #include "ctl/file.h"
 
 #define MIB ((uint64_t)1 << 20)
-/* The reserve must cover 2 x memtables (2 buffers each of log and state) + WAL cap + largest compaction; the router
- * refuses less. Compactions this large write a message about half as often as ones of 64 MiB. */
+/* The reserve must cover 2 x memtables (2 buffers each of log and state) + WAL cap + largest compaction; the
+ * router refuses less. Compactions this large write a message about half as often as ones of 64 MiB. */
 #define DISK_RESERVE_BYTES (640 * MIB)
 #define WAL_BYTES_MAX (48 * MIB)
+#define LOG_KEEP_BYTES (8 * MIB)
 #define WRITE_BUFFER_BYTES (16 * MIB)
 #define COMPACTION_BYTES_MAX (384 * MIB)
 
@@ -92,8 +93,9 @@ static void router_put(
     path_put(out, "  socket", playground, node->id, "admin.sock");
     fprintf(out,
         "storage:\n  disk_reserve_bytes: %" PRIu64 "\n  wal_bytes_max: %" PRIu64
-        "\n  write_buffer_bytes: %" PRIu64 "\n  compaction_bytes_max: %" PRIu64 "\n  allow_volatile: %s\n",
-        DISK_RESERVE_BYTES, WAL_BYTES_MAX, WRITE_BUFFER_BYTES, COMPACTION_BYTES_MAX,
+        "\n  log_keep_bytes: %" PRIu64 "\n  write_buffer_bytes: %" PRIu64 "\n  compaction_bytes_max: %" PRIu64
+        "\n  allow_volatile: %s\n",
+        DISK_RESERVE_BYTES, WAL_BYTES_MAX, LOG_KEEP_BYTES, WRITE_BUFFER_BYTES, COMPACTION_BYTES_MAX,
         playground->allow_volatile ? "true" : "false");
 }
 

@@ -45,6 +45,7 @@ struct wp_router_config {
     struct {
         uint64_t disk_reserve_bytes; /* 0 = formula */
         uint64_t wal_bytes_max;
+        uint64_t log_keep_bytes;
         uint64_t write_buffer_bytes;
         uint64_t compaction_bytes_max;
         bool allow_volatile;

@@ -47,6 +47,8 @@
         "of 2 GiB and what memtables, log and compactions may need")                                         \
     X(T, U64, wal_bytes_max, "268435456", 1 << 20, 1ull << 40,                                               \
         "size of the write-ahead log at which it is recycled")                                               \
+    X(T, U64, log_keep_bytes, "67108864", 0, 1ull << 40,                                                     \
+        "log kept for routers that were away for a moment, all shards together; who lacks more gets a snapshot") \
     X(T, U64, write_buffer_bytes, "67108864", 1 << 20, 1ull << 34, "one memtable")                           \
     X(T, U64, compaction_bytes_max, "1073741824", 1 << 20, 1ull << 40, "largest compaction")                  \
     X(T, BOOL, allow_volatile, "false", 0, 1,                                                                \

@@ -235,6 +235,7 @@ static struct wp_reactor_config reactor_config(struct program *program, uint32_t
             },
         .delivery_timeout_ms = config->limits.delivery_timeout_ms,
         .body_cache_bytes = config->limits.body_cache_bytes,
+        .log_keep_bytes = config->storage.log_keep_bytes / config->cluster.shards,
         .accept_loss = program->accept_loss,
         .context = program,
         .fatal = on_reactor_fatal,

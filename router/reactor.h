@@ -42,6 +42,7 @@ struct wp_reactor_config {
     struct wp_machine_limits limits;
     uint64_t delivery_timeout_ms;
     uint64_t body_cache_bytes;
+    uint64_t log_keep_bytes; /* of one shard, for peers; 0 = none */
     const bool *accept_loss; /* by shard number: start it although its log lost entries; NULL = none */
     void *context;
     void (*fatal)(void *context, int error, const char *text); /* any reactor's thread; should not return */

@@ -17,9 +17,9 @@
 #include "router/reactor_router.h"
 
 #define GROUP_INFLIGHT 8u
-/* Below what a crash would leave applied a sole replica keeps nothing; peers that were away for a moment want
- * entries. */
-#define LOG_KEEP_ENTRIES 2048u
+/* Kept below what a crash would leave applied, for peers that were away for a moment, and log_keep_bytes of
+ * them at most; a sole replica keeps nothing. */
+#define LOG_KEEP_ENTRIES 100000u
 #define OPEN_KEEP_BYTES (2u * ENTRY_TARGET_BYTES)
 /* Gathered cursors of this age go along with an entry that leaves anyway. */
 #define CURSORS_ALONG_MS (WP_CURSORS_DELAY_MS / 2)
@@ -127,6 +127,7 @@ int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t numb
         .replica_id = shard->replica,
         .seed = number * 31 + config->self,
         .log_keep_entries = reactor->roster->replication > 1 ? LOG_KEEP_ENTRIES : 0,
+        .log_keep_bytes = config->log_keep_bytes ? config->log_keep_bytes : 1,
         .inflight_entries = GROUP_INFLIGHT,
         .accept_loss = config->accept_loss && config->accept_loss[number],
     };
