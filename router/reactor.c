@@ -15,7 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "proto/frame.h"
-#include "router/reactor_report.h"
+#include "router/reactor_lead.h"
 
 #define GAUGES_MS 1000u
 #define STOP_MS_MAX 3000u
@@ -164,7 +164,7 @@ bool wp_reactor_ready(const struct wp_reactor *reactor)
 /* Once nothing waits for an answer: replies leave, handles close, the loop ends. */
 static void stop_if_idle(struct wp_reactor *reactor)
 {
-    bool idle = true;
+    bool idle = wp_leads_handed_over(reactor);
     for (struct shard *shard = wp_shard_next(reactor, NULL); shard; shard = wp_shard_next(reactor, shard)) {
         idle = idle && wp_shard_idle(shard);
     }
@@ -233,6 +233,7 @@ void wp_reactor_on_timer(uv_timer_t *timer)
     }
     wp_forwards_tick(reactor);
     wp_reports_tick(reactor);
+    wp_leads_tick(reactor);
     wp_reactor_ready_refresh(reactor);
     struct wp_store_disk disk;
     wp_store_disk(reactor->config.store, &disk);

@@ -7,8 +7,9 @@
 
 #define WP_REPORT_MS 1000u
 #define WP_REPORT_FRESH_MS 3500u
-#define WP_CLOCK_AHEAD_MS_MAX 500u /* leader time beyond the median of the clocks; further off is an alarm   \
-                                    */
+#define WP_CLOCK_AHEAD_MS_MAX                                                                                \
+    500u /* leader time beyond the median of the clocks; further off is an alarm                             \
+          */
 
 /* One replica as its node last told. */
 struct group_report {

@@ -4,7 +4,7 @@
  * Invariants
  *   1. A frame is taken only from a node of the roster whose data directory is the one that the roster knows.
  *   2. Raft frames are dropped rather than queued when the link is over its byte cap: Raft repeats them. */
-#include "router/reactor_report.h"
+#include "router/reactor_lead.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -125,6 +125,7 @@ void wp_router_link_down(struct wp_reactor *reactor, struct router_link *router)
     if (router->up) {
         wp_log(WP_LOG_WARN, "router_down", "peer=%s endpoint=%s reactor=%u", wp_link_node(router->link),
             router->endpoint, reactor->config.index);
+        wp_leads_lost(reactor, router);
     }
     router->up = false;
     wp_forwards_lost(reactor, router->node);

@@ -60,6 +60,7 @@ static void shard_leading(void *context, bool leading)
     wp_log(WP_LOG_INFO, "leadership", "shard=%u leading=%d term=%llu", shard->number, leading,
         (unsigned long long)wp_group_term(shard->group));
     if (leading) {
+        shard->leading_ms = shard->reactor->mono_ms;
         wp_map_tell_shard(shard);
         return;
     }

@@ -112,7 +112,8 @@ STAILQ_HEAD(proposals, proposal);
 struct shard {
     struct wp_reactor *reactor;
     uint32_t number;
-    uint64_t replica; /* raft id of our replica */
+    uint64_t replica;    /* raft id of our replica */
+    uint64_t leading_ms; /* since when it leads */
     struct wp_machine *machine;
     struct wp_group *group;
     struct wp_dispatch *dispatch;
@@ -153,6 +154,7 @@ struct wp_reactor {
     struct node_report *reports; /* WP_ROSTER_NODES_MAX; reactor_report.h */
     uint32_t report_count;
     uint64_t reported_ms;
+    uint64_t spread_ms;             /* last hand-over for an even spread */
     bool clock_off;                 /* our clock is not to be trusted */
     TAILQ_HEAD(, forward) forwards; /* reactor_propose.c */
     uint32_t forward_count;

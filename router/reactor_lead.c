@@ -1,0 +1,99 @@
+/* Leadership moves by Raft's transfer only (Ongaro 2014, 3.10): the log goes on without a gap, and proposals
+ * that wait meanwhile are answered "not-leader" and sent to the new leader by their gateways. */
+#include "router/reactor_lead.h"
+
+#include "base/error.h"
+#include "base/log.h"
+
+/* A leadership is given to the replica that should have it at most so often, and not before it settled. */
+#define SPREAD_MS 2000u
+#define SPREAD_SETTLED_MS 10000u
+/* Entries that the one who should lead may be behind. */
+#define SPREAD_LAG_MAX 1000u
+
+static bool has_other_voter(const struct shard *shard)
+{
+    const struct wp_membership *membership = wp_replica_membership(wp_group_replica(shard->group));
+    const struct wp_member *self = wp_membership_find(membership, shard->replica);
+    uint32_t others = wp_membership_voter_count(membership);
+    return others > (self && self->role == WP_MEMBER_VOTER ? 1u : 0u);
+}
+
+static void hand_over(struct shard *shard, uint64_t to, const char *reason)
+{
+    if (wp_group_transferring(shard->group) != 0) {
+        return;
+    }
+    int error = wp_group_transfer(shard->group, shard->reactor->mono_ms, to);
+    if (!error) {
+        wp_log(WP_LOG_INFO, "leadership_handed_over", "shard=%u term=%llu to=%u reason=%s", shard->number,
+            (unsigned long long)wp_group_term(shard->group),
+            wp_raft_id_node(wp_group_transferring(shard->group)), reason);
+    } else if (wp_error_class(error) == WP_CLASS_FATAL) {
+        wp_reactor_fail(shard->reactor, error, "handing over leadership");
+    }
+}
+
+/* The replica that leads when all are well: shards take turns among their wanted replicas. */
+static uint64_t preferred(const struct shard *shard)
+{
+    const struct wp_roster_wanted *wanted = &shard->reactor->roster->wanted[shard->number];
+    return wanted->count ? wanted->ids[(shard->number - 1) % wanted->count] : 0;
+}
+
+static bool spread_due(const struct shard *shard)
+{
+    const struct wp_reactor *reactor = shard->reactor;
+    uint64_t to = preferred(shard);
+    if (to == 0 || to == shard->replica || reactor->mono_ms < shard->leading_ms + SPREAD_SETTLED_MS) {
+        return false;
+    }
+    const struct wp_member *member =
+        wp_membership_find(wp_replica_membership(wp_group_replica(shard->group)), to);
+    const struct group_report *report =
+        wp_report_of_group(reactor, wp_raft_id_node(to), shard->number, WP_REPORT_FRESH_MS);
+    return member && member->role == WP_MEMBER_VOTER && report && report->replica == to &&
+           report->last_index + SPREAD_LAG_MAX >= wp_replica_last_index(wp_group_replica(shard->group)) &&
+           wp_router_up(reactor, wp_raft_id_node(to), shard->number);
+}
+
+void wp_leads_tick(struct wp_reactor *reactor)
+{
+    bool may_spread = reactor->mono_ms >= reactor->spread_ms + SPREAD_MS;
+    for (struct shard *shard = wp_shard_next(reactor, NULL); shard; shard = wp_shard_next(reactor, shard)) {
+        if (!wp_group_leading(shard->group) || !has_other_voter(shard)) {
+            continue;
+        }
+        if (reactor->stopping) {
+            hand_over(shard, 0, "stop");
+        } else if (reactor->clock_off && reactor->mono_ms >= shard->leading_ms + SPREAD_MS) {
+            hand_over(shard, 0, "clock");
+        } else if (may_spread && !reactor->clock_off && spread_due(shard)) {
+            hand_over(shard, preferred(shard), "spread");
+            reactor->spread_ms = reactor->mono_ms;
+            may_spread = false;
+        }
+    }
+}
+
+bool wp_leads_handed_over(struct wp_reactor *reactor)
+{
+    for (struct shard *shard = wp_shard_next(reactor, NULL); shard; shard = wp_shard_next(reactor, shard)) {
+        if (wp_group_leading(shard->group) && has_other_voter(shard)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void wp_leads_lost(struct wp_reactor *reactor, const struct router_link *router)
+{
+    const struct wp_roster_node *node = wp_roster_node(reactor->roster, router->node);
+    for (struct shard *shard = wp_shard_next(reactor, NULL); node && shard;
+         shard = wp_shard_next(reactor, shard)) {
+        if (wp_raft_id_node(wp_group_leader(shard->group)) == router->node &&
+            wp_reactor_of(shard->number, node->reactors) == router->index) {
+            wp_group_leader_lost(shard->group, reactor->mono_ms);
+        }
+    }
+}
