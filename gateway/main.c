@@ -21,6 +21,7 @@
 #include "node/keys.h"
 #include "node/management.h"
 #include "node/program.h"
+#include "node/watchdog.h"
 
 #define TEXT_SIZE 1024u
 #define PACKET_OVERHEAD_MAX (64u * 1024) /* topic and properties around a body */
@@ -44,6 +45,7 @@ struct program {
     struct wp_edge *edge;
     struct wp_signals *signals;
     struct wp_management *management;
+    struct wp_watchdog *watchdog;
     uv_timer_t status_timer, stop_timer;
     struct status status;
     bool stopping;
@@ -273,11 +275,15 @@ static int program_start(struct program *program, char *ret_text, size_t text_si
     }
     status_refresh(program);
     uv_timer_start(&program->status_timer, on_status_timer, STATUS_EVERY_MS, STATUS_EVERY_MS);
-    return management_start(program, ret_text, text_size);
+    error = management_start(program, ret_text, text_size);
+    /* The one loop that does the work is the watchdog's own. */
+    const struct wp_watchdog_config watchdog = {.loop = &program->loop};
+    return error ? error : wp_watchdog_create(&watchdog, &program->watchdog);
 }
 
 static void program_release(struct program *program)
 {
+    wp_watchdog_destroy(&program->watchdog);
     wp_management_destroy(&program->management);
     if (program->signals) {
         wp_signals_destroy(&program->signals);

@@ -16,6 +16,7 @@
 #include "base/metric.h"
 #include "node/config.h"
 #include "node/program.h"
+#include "node/watchdog.h"
 #include "proto/address.h"
 #include "router/admin.h"
 #include "router/identity.h"
@@ -51,6 +52,7 @@ struct program {
     struct wp_management *management;
     uv_loop_t loop;
     struct wp_signals *signals;
+    struct wp_watchdog *watchdog;
     bool stopping;
 };
 
@@ -405,6 +407,21 @@ static int program_start(struct program *program, char *ret_text, size_t text_si
     return error ? error : management_start(program, ret_text, text_size);
 }
 
+static uint64_t reactor_turns(void *context, uint32_t index)
+{
+    return wp_reactor_turns(((struct program *)context)->reactors[index]);
+}
+
+/* Last, when everything turns that is to be watched. */
+static int watchdog_start(struct program *program)
+{
+    const struct wp_watchdog_config watchdog = {.loop = &program->loop,
+        .loop_count = program->reactor_count,
+        .context = program,
+        .turns = reactor_turns};
+    return wp_watchdog_create(&watchdog, &program->watchdog);
+}
+
 static int program_run(struct program *program)
 {
     const struct wp_signals_callbacks signals = {.context = program, .stop = on_stop};
@@ -414,6 +431,7 @@ static int program_run(struct program *program)
     int error = wp_signals_create(&program->loop, &signals, &program->signals);
     snprintf(text, sizeof(text), "out of memory");
     error = error ? error : program_start(program, text, sizeof(text));
+    error = error ? error : watchdog_start(program);
     if (!error) {
         wp_metric_set(WP_M_UP, 1);
         wp_log(WP_LOG_INFO, "started", "version=%s cluster=%s shards=%u reactors=%u boot=%llu management=%s",
@@ -432,6 +450,7 @@ static int program_run(struct program *program)
         wp_log(WP_LOG_ERROR, "start_failed", "reason=%s exit=%d text=%s", wp_error_slug(error), code,
             wp_log_quote(text, quoted, sizeof(quoted)));
     }
+    wp_watchdog_destroy(&program->watchdog);
     program_end(program);
     wp_signals_destroy(&program->signals);
     uv_run(&program->loop, UV_RUN_DEFAULT);

@@ -314,6 +314,12 @@ void wp_reactor_on_prepare(uv_prepare_t *prepare)
     reactor->prepared_us = now_us;
     reactor->idle_us = idle_us;
     reactor->turn_worked = false;
+    __atomic_store_n(&reactor->turns, reactor->turns + 1, __ATOMIC_RELAXED);
+}
+
+uint64_t wp_reactor_turns(const struct wp_reactor *reactor)
+{
+    return __atomic_load_n(&reactor->turns, __ATOMIC_RELAXED);
 }
 
 int wp_reactor_post(struct wp_reactor *reactor, struct wp_reactor_job *job)

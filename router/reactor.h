@@ -65,6 +65,9 @@ bool wp_reactor_log_drain(struct wp_store *store, uint32_t shard, uint32_t timeo
 /* Any thread: every shard with a replica here has a leader that is known here. */
 bool wp_reactor_ready(const struct wp_reactor *reactor);
 
+/* Any thread: how often the loop has turned; it does so at each tick at least, unless it hangs. */
+uint64_t wp_reactor_turns(const struct wp_reactor *reactor);
+
 struct wp_reactor_gauges {
     uint64_t messages;
     uint64_t bytes;

@@ -146,6 +146,9 @@ const char *wp_reactor_endpoint(const struct wp_reactor *reactor)
 static void *reactor_run(void *context)
 {
     struct wp_reactor *reactor = context;
+    char name[16]; /* seen in top -H and in a debugger */
+    snprintf(name, sizeof(name), "reactor-%u", reactor->config.index);
+    pthread_setname_np(pthread_self(), name);
     wp_reactor_clock(reactor);
     wp_reactor_time(reactor);
     for (struct shard *shard = wp_shard_next(reactor, NULL); shard && !reactor->failed;

@@ -190,6 +190,7 @@ struct wp_reactor {
 
     /* Read by other threads; atomics. */
     bool ready;
+    uint64_t turns;
     struct wp_reactor_gauges gauges;
 };
 

@@ -4,6 +4,7 @@ wp_unit_test(test_node_kill SOURCES unit/test_node_kill.c unit/node_fixture.c LI
 wp_unit_test(test_node_keys SOURCES unit/test_node_keys.c LINK wp_node dep_zmq)
 wp_unit_test(test_node_management SOURCES unit/test_node_management.c LINK wp_node)
 wp_unit_test(test_node_program SOURCES unit/test_node_program.c LINK wp_node)
+wp_unit_test(test_node_watchdog SOURCES unit/test_node_watchdog.c LINK wp_node)
 wp_unit_test(test_node_config SOURCES unit/test_node_config.c LINK wp_node)
 target_compile_definitions(test_node_config PRIVATE WP_DOC_CONFIGURATION="${CMAKE_SOURCE_DIR}/docs/configuration.md")
 
