@@ -48,7 +48,8 @@ struct wp_group_config {
 };
 
 /* Loads hard state, applied index and log tail; does not apply yet. WP_E_CORRUPT, WP_E_FORGOTTEN (the log
- * ends below the durable applied index), WP_E_NOMEM, WP_E_IO, WP_E_INVALID (configuration). */
+ * ends below the durable applied index), WP_E_NOMEM, WP_E_IO, WP_E_INVALID (configuration, or what is stored
+ * belongs to a replica of another id: wp_store_shard_wipe begins a new one). */
 int wp_group_create(struct wp_store *store, const struct wp_group_config *config,
     const struct wp_group_callbacks *callbacks, struct wp_group **ret_group);
 /* Starts the engine: entries above the durable applied index are applied again as they commit. With one voter
@@ -97,8 +98,8 @@ uint64_t wp_group_leader(const struct wp_group *group); /* raft id, 0 = unknown 
 /* The replica inside, for its accessors. */
 const struct wp_replica *wp_group_replica(const struct wp_group *group);
 
-/* Where the group keeps its committed membership in `state`: u16be shard | 0x00 | 'm'. No other writer. */
-#define WP_GROUP_KEY_SIZE 4
+/* Where the group keeps its committed membership in `state`: u32be shard | 0x00 | 'm'. No other writer. */
+#define WP_GROUP_KEY_SIZE 6
 void wp_group_membership_key(uint32_t shard, uint8_t ret_key[WP_GROUP_KEY_SIZE]);
 
 #endif

@@ -8,14 +8,14 @@
 #include "base/buffer.h"
 #include "base/error.h"
 
-#define GROUP_KEY_TAG 0x00
+#define GROUP_KEY_TAG 0x00 /* below the tags of the machine */
 #define GROUP_KEY_MEMBERSHIP 'm'
 
 void wp_group_membership_key(uint32_t shard, uint8_t ret_key[WP_GROUP_KEY_SIZE])
 {
-    wp_put_u16be(ret_key, (uint16_t)shard);
-    ret_key[2] = GROUP_KEY_TAG;
-    ret_key[3] = GROUP_KEY_MEMBERSHIP;
+    wp_put_u32be(ret_key, shard);
+    ret_key[4] = GROUP_KEY_TAG;
+    ret_key[5] = GROUP_KEY_MEMBERSHIP;
 }
 
 int wp_group_membership_put(
@@ -95,7 +95,8 @@ static int log_check(
         found->log_lost = true;
         found->log_first = applied + 1;
         if (start->hard.term < start->snapshot_term) {
-            start->hard = (struct wp_log_hard_state){.term = start->snapshot_term};
+            start->hard.term = start->snapshot_term;
+            start->hard.voted_for = 0;
         }
         return WP_OK;
     }
@@ -144,6 +145,9 @@ static int load(struct wp_store *store, const struct wp_group_config *config, st
     if (error) {
         return error;
     }
+    if (start->hard.replica != 0 && start->hard.replica != config->replica_id) {
+        return WP_E_INVALID;
+    }
     if (start->membership.count > 1 && last > 0 && first <= start->snapshot_index) {
         error = load_for_peers(store, config, found, first);
         if (error) {
@@ -164,8 +168,9 @@ static int load(struct wp_store *store, const struct wp_group_config *config, st
     }
     start->entries = found->entries;
     start->entry_count = found->entry_count;
-    start->fresh =
-        start->snapshot_index == 0 && last == 0 && start->hard.term == 0 && config->bootstrap.count > 0;
+    start->fresh = start->snapshot_index == 0 && last == 0 && start->hard.term == 0 &&
+                   start->hard.replica == 0 &&
+                   config->bootstrap.count > 0; /* a replica that was wiped is no founder */
     if (start->fresh) {
         start->membership = config->bootstrap;
     }

@@ -211,10 +211,12 @@ int wp_replica_start(struct wp_replica *replica, uint64_t now_ms, const struct w
     const struct wp_member *self = wp_membership_find(&membership, replica->config.id);
     if (self && self->role == WP_MEMBER_VOTER && wp_membership_voter_count(&membership) == 1 &&
         WP_BUG != 19) {
-        hard = (struct wp_log_hard_state){.term = hard.term + 1, .voted_for = replica->config.id};
+        hard.term++;
+        hard.voted_for = replica->config.id;
     }
     replica->votes_from_ms = start->hard.term > 0 ? replica->now_ms + replica->config.election_ms : 0;
     replica->hard = start->hard;
+    replica->hard.replica = replica->config.id;
     replica->stored = replica->ring.next - 1;
     replica->committed_index = UINT64_MAX; /* read the membership from the engine at the first look */
     error = start_engine(replica, start, entries, count, hard);

@@ -207,7 +207,9 @@ static int collect_messages(
 
 static int observe_hard_state(struct wp_replica *replica)
 {
-    struct wp_log_hard_state hard = {raft_current_term(&replica->raft), raft_voted_for(&replica->raft)};
+    struct wp_log_hard_state hard = replica->hard;
+    hard.term = raft_current_term(&replica->raft);
+    hard.voted_for = raft_voted_for(&replica->raft);
     if (hard.term < replica->hard.term) {
         return breach(replica, "the term fell");
     }

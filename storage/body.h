@@ -28,6 +28,8 @@ struct wp_store_body {
     void (*state_flush_if_due)(struct wp_store *store);
     int (*state_flush)(struct wp_store *store);
 
+    struct wp_state_iter *(*view_create)(struct wp_store *store, struct wp_slice from, struct wp_slice to,
+        uint32_t shard, uint64_t *ret_index, uint64_t *ret_term);
     struct wp_state_iter *(*iter_create)(struct wp_store *store, struct wp_slice from, struct wp_slice to);
     bool (*iter_valid)(struct wp_state_iter *iter);
     void (*iter_next)(struct wp_state_iter *iter);
@@ -43,6 +45,13 @@ struct wp_store_body {
     int (*log_read)(struct wp_store *store, uint32_t shard, uint64_t first, uint32_t count,
         struct wp_log_entry *ret_entries, uint32_t *ret_count);
     int (*log_term)(struct wp_store *store, uint32_t shard, uint64_t index, uint64_t *ret_term);
+
+    int (*shard_wipe)(struct wp_store *store, uint32_t shard, const struct wp_log_hard_state *hard);
+    int (*install_create)(struct wp_store *store, uint32_t shard, struct wp_state_install **ret_install);
+    int (*install_add)(struct wp_state_install *install, struct wp_slice key, struct wp_slice value);
+    int (*install_commit)(
+        struct wp_state_install *install, uint64_t index, uint64_t term, uint64_t leader_term);
+    void (*install_destroy)(struct wp_state_install *install); /* with its files; after a commit too */
 
     int (*fact_get)(struct wp_store *store, const char *name, struct wp_buffer *out);
     int (*fact_set)(struct wp_store *store, const char *name, struct wp_slice value);
@@ -67,6 +76,13 @@ struct wp_state_batch {
 
 struct wp_state_iter {
     struct wp_store *store;
+};
+
+struct wp_state_install {
+    struct wp_store *store;
+    uint32_t shard;
+    size_t last_size; /* of the last key added */
+    uint8_t last_key[WP_STATE_KEY_SIZE_MAX];
 };
 
 /* Where the log of one shard stands, as queued. The same rules of continuity for both bodies. */
@@ -111,6 +127,13 @@ int wp_log_loader_take(
     struct wp_store *store, struct wp_log_loader *loader, struct wp_slice key, struct wp_slice record);
 /* After the last record: what `after` and the floor promise must have been there. WP_OK or WP_E_CORRUPT. */
 int wp_log_loader_finish(struct wp_store *store, const struct wp_log_loader *loader);
+
+/* The hard state with which a shard goes on after its log, which ended at `last`, was cleared. WP_E_INVALID:
+ * the same replica would forget its term or vote. Pure. */
+int wp_hard_after_wipe(const struct wp_log_hard_state *before, uint64_t last,
+    const struct wp_log_hard_state *wanted, struct wp_log_hard_state *ret_after);
+void wp_hard_after_install(const struct wp_log_hard_state *before, uint64_t last, uint64_t index,
+    uint64_t term, uint64_t leader_term, struct wp_log_hard_state *ret_after);
 
 /* Names of facts: [a-z0-9._-]{1,64}, not starting with a dot. */
 bool wp_fact_name_check(const char *name);

@@ -32,6 +32,44 @@ int wp_entry_record_open(
     return WP_OK;
 }
 
+void wp_hard_seal(
+    struct wp_slice key, const struct wp_log_hard_state *hard, uint8_t record[WP_HARD_RECORD_SIZE])
+{
+    uint8_t *body = record + WP_RECORD_HEADER_SIZE;
+    wp_put_u64be(body, hard->term);
+    wp_put_u64be(body + 8, hard->voted_for);
+    wp_put_u64be(body + 16, hard->replica);
+    wp_put_u64be(body + 24, hard->lost_index);
+    wp_put_u64be(body + 32, hard->lost_term);
+    wp_record_seal(WP_RECORD_HARD, key, wp_slice(NULL, 0), wp_slice(body, 40), record);
+}
+
+int wp_hard_open(struct wp_slice key, struct wp_slice record, struct wp_log_hard_state *ret_hard)
+{
+    struct wp_slice content;
+    if (wp_record_open(WP_RECORD_HARD, key, record, 0, &content) != WP_OK || content.size != 40) {
+        return WP_E_CORRUPT;
+    }
+    *ret_hard = (struct wp_log_hard_state){
+        .term = wp_get_u64be(content.data),
+        .voted_for = wp_get_u64be(content.data + 8),
+        .replica = wp_get_u64be(content.data + 16),
+        .lost_index = wp_get_u64be(content.data + 24),
+        .lost_term = wp_get_u64be(content.data + 32),
+    };
+    return WP_OK;
+}
+
+void wp_hard_forget(struct wp_log_hard_state *hard, uint64_t last, uint64_t index, uint64_t term)
+{
+    hard->lost_index = last > hard->lost_index ? last : hard->lost_index;
+    hard->lost_term = hard->lost_index > 0 ? hard->term : 0;
+    if (index >= hard->lost_index || term > hard->lost_term) {
+        hard->lost_index = 0;
+        hard->lost_term = 0;
+    }
+}
+
 void wp_pair_seal(enum wp_record_family family, struct wp_slice key, uint64_t first, uint64_t second,
     uint8_t record[WP_RECORD_HEADER_SIZE + 16])
 {

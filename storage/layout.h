@@ -2,10 +2,13 @@
  * key order.
  *
  *   log, family entries   shard(4) index(8)      -> header | kind(1) term(8) | data
- *   log, family hard      shard(4) 1             -> header | term(8) voted_for(8)
+ *   log, family hard      shard(4) 1             -> header | term(8) voted_for(8) replica(8) lost_index(8)
+ *                                                            lost_term(8)
  *   log, family hard      shard(4) 2             -> header | floor(8): every entry below it was dropped on
- * purpose state                 0 shard(4)             -> header | applied index(8) applied term(8) state 1
- * key of the machine   -> header | value of the machine
+ * purpose
+ *   log, family hard      shard(4) 3             -> header | keeps(8) 0(8): the shard is being wiped or
+ * installed; keeps 1: by the replica whose log it is, so what the log holds will be lost state 0 shard(4) ->
+ * header | applied index(8) applied term(8) state 1 key of the machine   -> header | value of the machine
  *
  * Pure. */
 #ifndef WP_STORAGE_LAYOUT_H
@@ -21,12 +24,15 @@
 #define WP_ENTRY_META_SIZE 9u
 #define WP_ENTRY_HEAD_SIZE (WP_RECORD_HEADER_SIZE + WP_ENTRY_META_SIZE)
 #define WP_HARD_KEY_SIZE 5u
-#define WP_HARD_RECORD_SIZE (WP_RECORD_HEADER_SIZE + 16u)
+#define WP_HARD_RECORD_SIZE (WP_RECORD_HEADER_SIZE + 40u)
+#define WP_MARKER_RECORD_SIZE (WP_RECORD_HEADER_SIZE + 16u)
 #define WP_FLOOR_RECORD_SIZE (WP_RECORD_HEADER_SIZE + 16u)
 #define WP_APPLIED_KEY_SIZE 5u
 #define WP_APPLIED_RECORD_SIZE (WP_RECORD_HEADER_SIZE + 16u)
 
-enum wp_hard_tag { WP_HARD_STATE = 1, WP_HARD_FLOOR = 2 };
+#define WP_STATE_SHARD_SIZE 4u /* the shard in front of each key of the machine, u32be */
+
+enum wp_hard_tag { WP_HARD_STATE = 1, WP_HARD_FLOOR = 2, WP_HARD_INSTALLING = 3 };
 enum wp_state_tag { WP_STATE_APPLIED = 0, WP_STATE_USER = 1 };
 
 static inline void wp_entry_key(uint8_t key[WP_ENTRY_KEY_SIZE], uint32_t shard, uint64_t index)
@@ -55,7 +61,15 @@ void wp_entry_seal(
 int wp_entry_record_open(
     struct wp_slice key, struct wp_slice record, struct wp_log_entry *ret_entry, struct wp_slice *ret_data);
 
-/* The two-number records: hard state, floor, applied position. */
+void wp_hard_seal(
+    struct wp_slice key, const struct wp_log_hard_state *hard, uint8_t record[WP_HARD_RECORD_SIZE]);
+/* WP_E_CORRUPT. */
+int wp_hard_open(struct wp_slice key, struct wp_slice record, struct wp_log_hard_state *ret_hard);
+
+/* A replica forgets its log, which ended at `last`, and begins again at (index, term), both 0 for nothing. */
+void wp_hard_forget(struct wp_log_hard_state *hard, uint64_t last, uint64_t index, uint64_t term);
+
+/* The two-number records: floor, applied position, marker. */
 void wp_pair_seal(enum wp_record_family family, struct wp_slice key, uint64_t first, uint64_t second,
     uint8_t record[WP_RECORD_HEADER_SIZE + 16]);
 int wp_pair_open(enum wp_record_family family, struct wp_slice key, struct wp_slice record,

@@ -28,6 +28,7 @@ enum wp_record_family {
     WP_RECORD_FACT = 6,
     WP_RECORD_WATERMARK = 7,
     WP_RECORD_FRAME = 8, /* one write in the simulated body's log */
+    WP_RECORD_MARKER = 9,
 };
 
 /* Fills `header` for the record `meta` + `body` under `key`. The caller stores header, meta, body in this

@@ -21,7 +21,8 @@
 #include "base/buffer.h"
 #include "base/bytes.h"
 
-struct wp_store;       /* one router's storage */
+struct wp_store; /* one router's storage */
+struct wp_state_install;
 struct wp_state_batch; /* atomic group of writes to `state` */
 struct wp_state_iter;
 
@@ -122,6 +123,12 @@ struct wp_log_entry {
 struct wp_log_hard_state {
     uint64_t term;
     uint64_t voted_for; /* raft id, 0 = none */
+    uint64_t replica;   /* raft id of the replica whose log and promises these are; 0 = none yet */
+    /* This replica acknowledged entries up to lost_index, in terms up to lost_term, that it holds no more. It
+     * must not vote before its log holds so much again, or an entry of a later term. 0, 0 = it holds what it
+     * acknowledged. */
+    uint64_t lost_index;
+    uint64_t lost_term;
 };
 
 /* One write of one shard; its parts are applied in this order: truncate, entries, hard state, drop. */
@@ -164,6 +171,42 @@ int wp_log_read(struct wp_store *store, uint32_t shard, uint64_t first, uint32_t
 /* Term and existence of one retained entry. WP_E_NOT_FOUND outside the retained range; WP_E_CORRUPT, WP_E_IO.
  */
 int wp_log_term(struct wp_store *store, uint32_t shard, uint64_t index, uint64_t *ret_term);
+
+/* --- a shard as a whole: copied out, wiped, put in
+ * ----------------------------------------------------------
+ *
+ * Every key of `state` begins with its shard as u32be. Wipe, begin, add and commit may wait for the disk and
+ * run on any thread, one at a time for a shard. */
+
+/* Everything of the shard at one moment: the rows in ascending order, and the applied position that belongs
+ * to them. Nothing of later commits is seen. As every iterator it keeps the files and memtables of its moment
+ * from being dropped. NULL: out of memory. */
+struct wp_state_iter *wp_state_view_create(
+    struct wp_store *store, uint32_t shard, uint64_t *ret_index, uint64_t *ret_term);
+
+/* The shard as if nothing had ever been written but `hard`: no rows, no applied position, no entries, no
+ * floor. Durable on return; a crash on the way is finished at the next open, before anybody sees the shard.
+ * With the replica that is stored already, what its log held is noted as lost in the new hard state
+ * (`hard->lost_*` are not read). The group is closed and its writes are done. WP_E_INVALID: the same replica
+ * would forget its term or vote. Any other failure is final (on_failure). */
+int wp_store_shard_wipe(struct wp_store *store, uint32_t shard, const struct wp_log_hard_state *hard);
+
+/* Takes rows for the shard beside its present ones, which stay as they are until the commit. WP_E_NO_SPACE:
+ * the disk is full; WP_E_IO, WP_E_NOMEM. */
+int wp_state_install_begin(struct wp_store *store, uint32_t shard, struct wp_state_install **ret_install);
+/* WP_E_INVALID: not above the last key, or not of this shard. WP_E_IO, WP_E_NO_SPACE. */
+int wp_state_install_add(struct wp_state_install *install, struct wp_slice key, struct wp_slice value);
+/* The rows replace those of the shard, with the applied position (index, term); the log is emptied and goes
+ * on above it. Term and vote are kept, but raised to `leader_term`: that of the leader whose committed state
+ * this is. What the log held above `index` is noted as lost in the hard state. Durable on return, always
+ * consumed. Once the old rows begin to go, the shard carries the marker `installing`: a crash before the end
+ * finds the marker at the next open, where the shard is wiped (term, vote and replica kept, its log noted as
+ * lost). WP_E_INVALID: `index` is not above the applied position. After an error nothing has changed, unless
+ * on_failure was called. The group is closed and its writes are done. */
+int wp_state_install_commit(
+    struct wp_state_install **install, uint64_t index, uint64_t term, uint64_t leader_term);
+/* Forgets the rows; the shard is as it was. */
+void wp_state_install_abort(struct wp_state_install **install);
 
 /* --- small durable facts of the node (cluster id, hash key, node id): one file each, replaced and fsynced
  * ----- */

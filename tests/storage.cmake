@@ -11,6 +11,11 @@ wp_unit_test(test_storage_disk
 wp_unit_test(test_storage_commit
   SOURCES unit/test_storage_commit.c unit/test_storage_rocks_help.c unit/test_storage_suite.c
   LINK wp_storage wp_base)
+set(WP_STORAGE_SHARD_TEST unit/test_storage_shard.c unit/test_storage_rocks_help.c unit/test_storage_suite.c)
+set(WP_STORAGE_SHARD_WRAPS
+  -Wl,--wrap=rocksdb_write,--wrap=rocksdb_flush,--wrap=rocksdb_ingest_external_file)
+wp_unit_test(test_storage_shard SOURCES ${WP_STORAGE_SHARD_TEST} LINK wp_storage wp_base dep_rocksdb)
+target_link_options(test_storage_shard PRIVATE ${WP_STORAGE_SHARD_WRAPS})
 wp_unit_test(test_storage_sim SOURCES unit/test_storage_sim.c unit/test_storage_suite.c LINK wp_storage wp_base)
 
 # Seeded bugs (storage/README.md): the same tests against a storage library that has one, and they must fail.
@@ -29,6 +34,8 @@ wp_storage_bug(2 test_storage_disk failed_write_is_never_acknowledged
   unit/test_storage_disk.c unit/test_storage_rocks_help.c unit/test_storage_suite.c)
 wp_storage_bug(3 test_storage_damage record_under_a_wrong_key_is_never_served
   unit/test_storage_damage.c unit/test_storage_rocks_help.c unit/test_storage_suite.c)
+wp_storage_bug(5 test_storage_shard *crash_at_every_step ${WP_STORAGE_SHARD_TEST})
+target_link_options(test_storage_shard_bug5 PRIVATE ${WP_STORAGE_SHARD_WRAPS})
 wp_storage_bug(1 test_storage_sim crash_keeps_what_was_acknowledged_and_may_tear_the_rest
   unit/test_storage_sim.c unit/test_storage_suite.c)
 wp_storage_bug(2 test_storage_sim failed_sync_acknowledges_nothing

@@ -72,6 +72,10 @@ static int position_read(struct rocks_store *store, uint32_t shard)
     if (error == WP_OK) {
         error = last_entry(store, shard, &last);
     }
+    uint64_t keeps;
+    if (error == WP_OK) {
+        error = rocks_log_marker(store, shard, &store->marked[shard], &keeps);
+    }
     if (error != WP_OK) {
         return error;
     }
@@ -201,7 +205,7 @@ int rocks_check_log(
     for (uint32_t shard = 0; shard < store->watermark.shard_count; shard++) {
         const struct wp_watermark_position *known = &store->watermark.filed[shard];
         struct wp_log_position *found = &store->positions[shard];
-        if (found->last >= known->index && found->term >= known->term) {
+        if (store->marked[shard] || (found->last >= known->index && found->term >= known->term)) {
             continue;
         }
         if (!loss_accepted(config, shard)) {
@@ -234,7 +238,9 @@ static int log_reset(struct rocks_store *store, uint32_t shard, uint64_t applied
         uint8_t key[WP_HARD_KEY_SIZE];
         uint8_t record[WP_HARD_RECORD_SIZE];
         wp_hard_key(key, shard, WP_HARD_STATE);
-        wp_pair_seal(WP_RECORD_HARD, wp_slice(key, sizeof key), position->term, 0, record);
+        hard.term = position->term;
+        hard.voted_for = 0;
+        wp_hard_seal(wp_slice(key, sizeof key), &hard, record);
         rocksdb_writebatch_put_cf(
             batch, store->hard, (const char *)key, sizeof key, (const char *)record, sizeof record);
     }

@@ -6,7 +6,8 @@
  * submission.
  *   2. A completion runs only after the synced write that holds its records has returned without error.
  *   3. After a failed write no completion runs any more.
- *   4. Before a round with a truncation is written, the watermark file is at or below the truncation. */
+ *   4. Before a round with a truncation is written, the watermark file is at or below the truncation; before
+ * one that resets a shard, it knows nothing of that shard. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,7 +58,7 @@ static void round_put_hard(struct rocks_store *store, rocksdb_writebatch_t *batc
     uint8_t key[WP_HARD_KEY_SIZE];
     uint8_t record[WP_HARD_RECORD_SIZE];
     wp_hard_key(key, shard, WP_HARD_STATE);
-    wp_pair_seal(WP_RECORD_HARD, wp_slice(key, sizeof key), hard->term, hard->voted_for, record);
+    wp_hard_seal(wp_slice(key, sizeof key), hard, record);
     rocksdb_writebatch_put_cf(
         batch, store->hard, (const char *)key, sizeof key, (const char *)record, sizeof record);
 }
@@ -109,6 +110,7 @@ static int round_add_move(struct rocks_round *round, const struct rocks_move *mo
         last->lowest =
             move->lowers && (!last->lowers || move->lowest < last->lowest) ? move->lowest : last->lowest;
         last->lowers = last->lowers || move->lowers;
+        last->resets = last->resets || move->resets;
         last->after = move->after;
         return WP_OK;
     }
@@ -173,6 +175,60 @@ int rocks_log_submit(struct wp_store *base, const struct wp_log_write *write)
     return error;
 }
 
+static void reset_complete(void *context, uint64_t tag)
+{
+    struct rocks_store *store = context;
+    pthread_mutex_lock(&store->queue_guard);
+    store->resets_done = tag;
+    pthread_cond_broadcast(&store->reset_done);
+    pthread_mutex_unlock(&store->queue_guard);
+}
+
+/* Caller holds queue_guard. */
+static int reset_queue(struct rocks_store *store, const struct rocks_reset *reset)
+{
+    struct wp_log_position after = store->positions[reset->shard];
+    if (!reset->mark) {
+        uint64_t term = reset->hard != NULL ? reset->hard->term : after.term;
+        after =
+            (struct wp_log_position){.floor = reset->floor, .term = reset->term > term ? reset->term : term};
+        after.last = reset->floor > 0 ? reset->floor - 1 : 0;
+    }
+    struct rocks_move move = {.shard = reset->shard, .resets = !reset->mark, .after = after};
+    struct rocks_round *round = store->pending;
+    struct rocks_done done = {reset_complete, store, store->resets_queued + 1};
+    if (wp_buffer_append(&round->dones, &done, sizeof done) != WP_OK) {
+        return WP_E_NOMEM;
+    }
+    if (round_add_move(round, &move) != WP_OK) {
+        round->dones.size -= sizeof done;
+        return WP_E_NOMEM;
+    }
+    rocks_reset_build(store, round->batch, reset);
+    round->sync = true;
+    store->positions[reset->shard] = after;
+    store->resets_queued++;
+    return WP_OK;
+}
+
+int rocks_log_reset(struct rocks_store *store, const struct rocks_reset *reset)
+{
+    pthread_mutex_lock(&store->queue_guard);
+    int error = wp_store_failure(&store->base);
+    if (error == WP_OK) {
+        error = reset_queue(store, reset);
+    }
+    uint64_t number = store->resets_queued;
+    pthread_cond_signal(&store->queue_filled);
+    while (error == WP_OK && store->resets_done < number) {
+        rocks_wait_ms(&store->reset_done, &store->queue_guard, 50);
+        error = store->resets_done < number ? wp_store_failure(&store->base) : WP_OK;
+    }
+    pthread_mutex_unlock(&store->queue_guard);
+    return error == WP_E_NOMEM ? wp_store_fail(&store->base, error, "out of memory while a shard is reset")
+                               : error;
+}
+
 static void round_complete(struct rocks_round *round)
 {
     const struct rocks_done *dones = (const struct rocks_done *)(const void *)round->dones.data;
@@ -188,10 +244,11 @@ static int round_lower_watermark(struct rocks_store *store, const struct rocks_r
     const struct rocks_move *moves = (const struct rocks_move *)(const void *)round->moves.data;
     size_t count = round->moves.size / sizeof *moves;
     for (size_t i = 0; i < count; i++) {
-        if (!moves[i].lowers) {
+        if (!moves[i].lowers && !moves[i].resets) {
             continue;
         }
-        int error = wp_watermark_lower(&store->watermark, moves[i].shard, moves[i].lowest);
+        int error = moves[i].resets ? wp_watermark_reset(&store->watermark, moves[i].shard)
+                                    : wp_watermark_lower(&store->watermark, moves[i].shard, moves[i].lowest);
         if (error != WP_OK) {
             return wp_store_fail(&store->base, error, "cannot lower \"%s/%s\" before a truncation: %s",
                 store->path, WP_WATERMARK_FILE, strerror(errno));

@@ -58,7 +58,9 @@ static size_t bound_fill(char bound[1 + WP_STATE_KEY_SIZE_MAX], struct wp_slice 
     return 1 + key.size;
 }
 
-struct wp_state_iter *rocks_iter_create(struct wp_store *base, struct wp_slice from, struct wp_slice to)
+/* `snapshot` NULL: of this moment. */
+static struct wp_state_iter *iter_create(
+    struct wp_store *base, struct wp_slice from, struct wp_slice to, const rocksdb_snapshot_t *snapshot)
 {
     struct rocks_store *store = (struct rocks_store *)base;
     struct rocks_iter *iter = calloc(1, sizeof *iter);
@@ -72,10 +74,42 @@ struct wp_state_iter *rocks_iter_create(struct wp_store *base, struct wp_slice f
     rocksdb_readoptions_set_verify_checksums(iter->options, 1);
     rocksdb_readoptions_set_iterate_lower_bound(iter->options, iter->lower, lower_size);
     rocksdb_readoptions_set_iterate_upper_bound(iter->options, iter->upper, upper_size);
+    if (snapshot != NULL) {
+        rocksdb_readoptions_set_snapshot(iter->options, snapshot);
+        rocksdb_readoptions_set_fill_cache(iter->options, 0);
+    }
     iter->iterator = rocksdb_create_iterator(store->state, iter->options);
     rocksdb_iter_seek_to_first(iter->iterator);
     iter_settle(iter);
     return &iter->base;
+}
+
+struct wp_state_iter *rocks_iter_create(struct wp_store *store, struct wp_slice from, struct wp_slice to)
+{
+    return iter_create(store, from, to, NULL);
+}
+
+/* An iterator keeps what it may see, so the snapshot serves only to read the position and the rows of one
+ * moment. */
+struct wp_state_iter *rocks_view_create(struct wp_store *base, struct wp_slice from, struct wp_slice to,
+    uint32_t shard, uint64_t *ret_index, uint64_t *ret_term)
+{
+    struct rocks_store *store = (struct rocks_store *)base;
+    const rocksdb_snapshot_t *snapshot = rocksdb_create_snapshot(store->state);
+    rocksdb_readoptions_t *options = rocksdb_readoptions_create();
+    rocksdb_readoptions_set_verify_checksums(options, 1);
+    rocksdb_readoptions_set_snapshot(options, snapshot);
+    *ret_index = 0;
+    *ret_term = 0;
+    int error = rocks_applied_read(store, options, shard, ret_index, ret_term);
+    rocksdb_readoptions_destroy(options);
+    struct wp_state_iter *iter = iter_create(base, from, to, snapshot);
+    rocksdb_release_snapshot(store->state, snapshot);
+    if (iter != NULL && error != WP_OK && error != WP_E_NOT_FOUND) {
+        ((struct rocks_iter *)iter)->valid = false;
+        ((struct rocks_iter *)iter)->error = error;
+    }
+    return iter;
 }
 
 bool rocks_iter_valid(struct wp_state_iter *iter)

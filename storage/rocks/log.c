@@ -91,8 +91,7 @@ int rocks_log_hard(struct rocks_store *store, uint32_t shard, struct wp_log_hard
     wp_hard_key(key, shard, WP_HARD_STATE);
     int error = hard_get(store, key, &pinned, &value);
     if (error == WP_OK && pinned != NULL) {
-        if (wp_pair_open(WP_RECORD_HARD, wp_slice(key, sizeof key), value, &hard.term, &hard.voted_for) !=
-            WP_OK) {
+        if (wp_hard_open(wp_slice(key, sizeof key), value, &hard) != WP_OK) {
             error = hard_corrupt(store, shard, "hard state");
         }
         rocksdb_pinnableslice_destroy(pinned);
@@ -113,6 +112,25 @@ int rocks_log_hard(struct rocks_store *store, uint32_t shard, struct wp_log_hard
         *ret_hard = hard;
         *ret_floor = floor;
     }
+    return error;
+}
+
+int rocks_log_marker(struct rocks_store *store, uint32_t shard, bool *ret_marked, uint64_t *ret_keeps)
+{
+    uint8_t key[WP_HARD_KEY_SIZE];
+    rocksdb_pinnableslice_t *pinned;
+    struct wp_slice value = {0};
+    uint64_t unused;
+    wp_hard_key(key, shard, WP_HARD_INSTALLING);
+    int error = hard_get(store, key, &pinned, &value);
+    *ret_marked = error == WP_OK && pinned != NULL;
+    if (error != WP_OK || pinned == NULL) {
+        return error;
+    }
+    if (wp_pair_open(WP_RECORD_MARKER, wp_slice(key, sizeof key), value, ret_keeps, &unused) != WP_OK) {
+        error = hard_corrupt(store, shard, "marker of an installation");
+    }
+    rocksdb_pinnableslice_destroy(pinned);
     return error;
 }
 

@@ -41,6 +41,7 @@ static const struct wp_store_body rocks_body = {
     .state_durable_index = rocks_state_durable_index,
     .state_flush_if_due = rocks_state_flush_if_due,
     .state_flush = rocks_state_flush,
+    .view_create = rocks_view_create,
     .iter_create = rocks_iter_create,
     .iter_valid = rocks_iter_valid,
     .iter_next = rocks_iter_next,
@@ -52,6 +53,11 @@ static const struct wp_store_body rocks_body = {
     .log_load = rocks_log_load,
     .log_read = rocks_log_read,
     .log_term = rocks_log_term,
+    .shard_wipe = rocks_shard_wipe,
+    .install_create = rocks_install_create,
+    .install_add = rocks_install_add,
+    .install_commit = rocks_install_commit,
+    .install_destroy = rocks_install_destroy,
     .fact_get = rocks_fact_get,
     .fact_set = rocks_fact_set,
     .disk = rocks_disk,
@@ -209,6 +215,12 @@ static int instances_open(struct rocks_store *store, char *text, size_t text_siz
         return error;
     }
     int error = rocks_state_load_applied(store);
+    if (error == WP_OK) {
+        error = rocks_install_clean(store);
+    }
+    if (error == WP_OK) {
+        error = rocks_wipe_marked(store);
+    }
     if (error != WP_OK) {
         wp_store_error_text(&store->base, text, text_size);
     }
@@ -298,11 +310,13 @@ static void store_free(struct rocks_store *store)
     wp_watermark_fini(&store->watermark);
     pthread_mutex_destroy(&store->queue_guard);
     pthread_cond_destroy(&store->queue_filled);
+    pthread_cond_destroy(&store->reset_done);
     pthread_mutex_destroy(&store->state_guard);
     pthread_cond_destroy(&store->flusher_wake);
     pthread_mutex_destroy(&store->keeper_guard);
     pthread_cond_destroy(&store->keeper_wake);
     free(store->positions);
+    free(store->marked);
     free(store->shards);
     if (store->lock_fd >= 0) {
         close(store->lock_fd);
@@ -340,13 +354,15 @@ static struct rocks_store *store_create(const struct wp_store_config *config)
     pthread_mutex_init(&store->state_guard, NULL);
     pthread_mutex_init(&store->keeper_guard, NULL);
     condition_init(&store->queue_filled);
+    condition_init(&store->reset_done);
     condition_init(&store->flusher_wake);
     condition_init(&store->keeper_wake);
     store->positions = calloc(WP_STORE_SHARDS_MAX, sizeof *store->positions);
+    store->marked = calloc(WP_STORE_SHARDS_MAX, sizeof *store->marked);
     store->shards = calloc(WP_STORE_SHARDS_MAX, sizeof *store->shards);
     store->pending = &store->rounds[0];
     snprintf(store->path, sizeof store->path, "%s", config->path);
-    if (store->positions == NULL || store->shards == NULL ||
+    if (store->positions == NULL || store->marked == NULL || store->shards == NULL ||
         wp_watermark_init(&store->watermark, store->path, WP_STORE_SHARDS_MAX) != WP_OK) {
         store_free(store);
         return NULL;

@@ -22,9 +22,9 @@ static rocksdb_options_t *options_common(const struct rocks_store *store)
     rocksdb_options_set_write_buffer_size(options, store->sizes.write_buffer_bytes);
     rocksdb_options_set_max_compaction_bytes(options, store->sizes.compaction_bytes);
     rocksdb_options_set_target_file_size_base(options, store->sizes.write_buffer_bytes);
-    /* A compaction of level 0 takes all of it and all of level 1: each may be half of the largest compaction. The
-     * fewer of them, the less is written again; reads hardly notice, since the index is in memory and catch-up
-     * iterates one lane. */
+    /* A compaction of level 0 takes all of it and all of level 1: each may be half of the largest compaction.
+     * The fewer of them, the less is written again; reads hardly notice, since the index is in memory and
+     * catch-up iterates one lane. */
     rocksdb_options_set_level0_file_num_compaction_trigger(options, store->sizes.level0_files);
     rocksdb_options_set_max_bytes_for_level_base(options, store->sizes.compaction_bytes / 2);
     /* Compaction that lags is answered by the disk reserve, not by stalling the committer. */

@@ -5,6 +5,7 @@
  *     PATH/facts/      one file per fact
  *     PATH/log/        RocksDB: families entries, hard; written by the committer thread only, synced
  *     PATH/state/      RocksDB: one family; written by any thread, WAL off
+ *     PATH/install/    files of shards that are being installed; emptied at each open
  *
  *   committer   swaps the round that submitters build, writes it with one sync, runs its completions
  *   keeper      every 100 ms: watermark (when it moved), every 200 ms: free space
@@ -49,9 +50,20 @@ struct rocks_done {
 /* Where a shard's log stands after a write of the round. */
 struct rocks_move {
     uint32_t shard;
+    bool resets;     /* the shard begins anew: the watermark forgets it first, term and all */
     bool lowers;     /* a truncation: the watermark goes down first */
     uint64_t lowest; /* last index right after the truncation */
     struct wp_log_position after;
+};
+
+/* What becomes of the log of a shard as a whole. */
+struct rocks_reset {
+    uint32_t shard;
+    bool mark;      /* only the marker is set (and hard state replaced) */
+    uint64_t keeps; /* with mark: 1 when the replica goes on under its id */
+    uint64_t floor; /* without: everything else goes, and the log goes on here; 0 = anywhere */
+    uint64_t term;  /* of the floor */
+    const struct wp_log_hard_state *hard; /* NULL = unchanged */
 };
 
 struct rocks_store {
@@ -85,6 +97,10 @@ struct rocks_store {
     struct rocks_round rounds[2];
     struct rocks_round *pending;
     struct wp_log_position *positions; /* WP_STORE_SHARDS_MAX; as queued */
+    bool *marked;           /* WP_STORE_SHARDS_MAX; found at the open with the marker `installing` */
+    uint64_t resets_queued; /* numbers of resets */
+    uint64_t resets_done;
+    pthread_cond_t reset_done;
     bool committer_waits;
     bool committer_stop;
     pthread_t committer;
@@ -116,6 +132,25 @@ void rocks_options_destroy(struct rocks_store *store);
  * wp_store_error_text. */
 int rocks_error(struct rocks_store *store, const char *operation, char **text);
 
+/* shard.c */
+int rocks_shard_wipe(struct wp_store *store, uint32_t shard, const struct wp_log_hard_state *hard);
+/* Finishes what a crash interrupted: wipes each shard that carries the marker. Before the threads start. */
+int rocks_wipe_marked(struct rocks_store *store);
+/* Puts `reset` into a batch of the log instance. */
+void rocks_reset_build(
+    struct rocks_store *store, rocksdb_writebatch_t *batch, const struct rocks_reset *reset);
+/* Removes rows and applied position of a shard from state, flushed. A failure is final. */
+int rocks_state_drop(struct rocks_store *store, uint32_t shard);
+
+/* install.c */
+int rocks_install_create(struct wp_store *store, uint32_t shard, struct wp_state_install **ret_install);
+int rocks_install_add(struct wp_state_install *install, struct wp_slice key, struct wp_slice value);
+int rocks_install_commit(
+    struct wp_state_install *install, uint64_t index, uint64_t term, uint64_t leader_term);
+void rocks_install_destroy(struct wp_state_install *install);
+/* Makes the folder, or removes what an earlier process left in it. */
+int rocks_install_clean(struct rocks_store *store);
+
 /* check.c: what the log on disk holds, found by a read-only open so that a refused start changes nothing.
  * Fills `positions`; with `watermark` positions that the log does not reach: WP_E_FORGOTTEN with a sentence
  * in `text`, or when `accept_loss` an audit line and WP_OK. */
@@ -129,6 +164,8 @@ int rocks_check_applied(
 /* committer.c */
 void *rocks_committer_run(void *store);
 int rocks_log_submit(struct wp_store *store, const struct wp_log_write *write);
+/* Queues the reset and waits until it is synced. A failure is final. */
+int rocks_log_reset(struct rocks_store *store, const struct rocks_reset *reset);
 
 /* log.c */
 int rocks_log_load(struct wp_store *store, uint32_t shard, uint64_t after, struct wp_log_hard_state *ret_hard,
@@ -140,6 +177,8 @@ int rocks_log_term(struct wp_store *store, uint32_t shard, uint64_t index, uint6
 /* Hard state and floor (with the term it was set in) of a shard; zeros when never written. */
 int rocks_log_hard(struct rocks_store *store, uint32_t shard, struct wp_log_hard_state *ret_hard,
     struct wp_log_position *ret_floor);
+/* Whether the shard carries the marker, and its `keeps`. */
+int rocks_log_marker(struct rocks_store *store, uint32_t shard, bool *ret_marked, uint64_t *ret_keeps);
 
 /* state.c */
 struct wp_state_batch *rocks_batch_create(struct wp_store *store);
@@ -155,13 +194,22 @@ void rocks_state_applied(struct wp_store *store, uint32_t shard, uint64_t *ret_i
 uint64_t rocks_state_durable_index(struct wp_store *store, uint32_t shard);
 void rocks_state_flush_if_due(struct wp_store *store);
 int rocks_state_flush(struct wp_store *store);
+/* Keeps RocksDB's text as the store's failure. */
+int rocks_state_fail(struct rocks_store *store, const char *operation, char **text);
+/* The applied position of a shard as found in state after it was replaced: in memory and durable. */
+void rocks_state_set_applied(struct rocks_store *store, uint32_t shard, uint64_t index, uint64_t term);
 /* Notes a bad record of state under `key`; returns WP_E_CORRUPT. */
 int rocks_state_corrupt(struct rocks_store *store, struct wp_slice key);
+/* Applied position of a shard with these options; WP_E_NOT_FOUND when it has none. */
+int rocks_applied_read(struct rocks_store *store, const rocksdb_readoptions_t *options, uint32_t shard,
+    uint64_t *ret_index, uint64_t *ret_term);
 /* Fills `shards` from disk. WP_OK, WP_E_CORRUPT, WP_E_IO. */
 int rocks_state_load_applied(struct rocks_store *store);
 void *rocks_flusher_run(void *store);
 
 /* iter.c */
+struct wp_state_iter *rocks_view_create(struct wp_store *store, struct wp_slice from, struct wp_slice to,
+    uint32_t shard, uint64_t *ret_index, uint64_t *ret_term);
 struct wp_state_iter *rocks_iter_create(struct wp_store *store, struct wp_slice from, struct wp_slice to);
 bool rocks_iter_valid(struct wp_state_iter *iter);
 void rocks_iter_next(struct wp_state_iter *iter);

@@ -98,8 +98,7 @@ static void batch_put_applied(struct rocks_batch *batch, uint32_t shard, uint64_
     rocksdb_writebatch_put(batch->batch, (const char *)key, sizeof key, (const char *)record, sizeof record);
 }
 
-/* The failure of `operation` as RocksDB told it: final, the caller cannot go on. */
-static int state_fail(struct rocks_store *store, const char *operation, char **text)
+int rocks_state_fail(struct rocks_store *store, const char *operation, char **text)
 {
     char note[sizeof store->base.error_text];
     int error = rocks_error(store, operation, text);
@@ -122,7 +121,7 @@ int rocks_state_commit(struct wp_store *base, struct wp_state_batch *batch_base,
     char *text = NULL;
     rocksdb_write(store->state, store->write_no_wal, batch->batch, &text);
     if (text != NULL) {
-        return state_fail(store, "instance state, write", &text);
+        return rocks_state_fail(store, "instance state, write", &text);
     }
     rocksdb_writebatch_clear(batch->batch);
     pthread_mutex_lock(&store->state_guard);
@@ -198,7 +197,7 @@ uint64_t rocks_state_durable_index(struct wp_store *base, uint32_t shard)
 }
 
 /* Applied position of a shard: what a persisted read finds is in an SST file, synced and in the manifest. */
-static int applied_read(struct rocks_store *store, const rocksdb_readoptions_t *options, uint32_t shard,
+int rocks_applied_read(struct rocks_store *store, const rocksdb_readoptions_t *options, uint32_t shard,
     uint64_t *ret_index, uint64_t *ret_term)
 {
     uint8_t key[WP_APPLIED_KEY_SIZE];
@@ -242,7 +241,7 @@ int rocks_state_load_applied(struct rocks_store *store)
             break;
         }
         struct rocks_shard *row = &store->shards[shard];
-        error = applied_read(store, store->read_plain, shard, &row->applied_index, &row->applied_term);
+        error = rocks_applied_read(store, store->read_plain, shard, &row->applied_index, &row->applied_term);
         row->durable_index = row->applied_index;
         store->shard_count = shard + 1;
     }
@@ -271,7 +270,7 @@ static int durable_refresh(struct rocks_store *store)
         }
         uint64_t index = 0;
         uint64_t term;
-        int error = applied_read(store, store->read_persisted, shard, &index, &term);
+        int error = rocks_applied_read(store, store->read_persisted, shard, &index, &term);
         if (error == WP_E_NOT_FOUND) {
             continue;
         }
@@ -279,10 +278,21 @@ static int durable_refresh(struct rocks_store *store)
             return error;
         }
         pthread_mutex_lock(&store->state_guard);
-        store->shards[shard].durable_index = index;
+        /* Not when the shard was wiped while this read was under way. */
+        if (index <= store->shards[shard].applied_index) {
+            store->shards[shard].durable_index = index;
+        }
         pthread_mutex_unlock(&store->state_guard);
     }
     return WP_OK;
+}
+
+void rocks_state_set_applied(struct rocks_store *store, uint32_t shard, uint64_t index, uint64_t term)
+{
+    pthread_mutex_lock(&store->state_guard);
+    store->shards[shard] = (struct rocks_shard){index, term, index};
+    store->shard_count = shard >= store->shard_count ? shard + 1 : store->shard_count;
+    pthread_mutex_unlock(&store->state_guard);
 }
 
 int rocks_state_flush(struct wp_store *base)
@@ -294,7 +304,7 @@ int rocks_state_flush(struct wp_store *base)
     char *text = NULL;
     rocksdb_flush(store->state, store->flush_wait, &text);
     if (text != NULL) {
-        return state_fail(store, "instance state, flush", &text);
+        return rocks_state_fail(store, "instance state, flush", &text);
     }
     pthread_mutex_lock(&store->state_guard);
     store->unflushed_bytes -= bytes < store->unflushed_bytes ? bytes : store->unflushed_bytes;

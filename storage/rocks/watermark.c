@@ -182,6 +182,19 @@ int wp_watermark_lower(struct wp_watermark *watermark, uint32_t shard, uint64_t 
     return error;
 }
 
+int wp_watermark_reset(struct wp_watermark *watermark, uint32_t shard)
+{
+    WP_ASSERT(shard < watermark->shards_max);
+    pthread_mutex_lock(&watermark->file_guard);
+    wp_watermark_put(watermark, shard, 0, 0);
+    int error = WP_OK;
+    if (watermark->filed[shard].index > 0 || watermark->filed[shard].term > 0) {
+        error = watermark_write(watermark);
+    }
+    pthread_mutex_unlock(&watermark->file_guard);
+    return error;
+}
+
 int wp_watermark_write(struct wp_watermark *watermark, bool force)
 {
     pthread_mutex_lock(&watermark->file_guard);

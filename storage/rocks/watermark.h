@@ -46,6 +46,9 @@ void wp_watermark_put(struct wp_watermark *watermark, uint32_t shard, uint64_t t
  * WP_E_NO_SPACE, WP_E_IO. */
 int wp_watermark_lower(struct wp_watermark *watermark, uint32_t shard, uint64_t index);
 
+/* Before a shard begins anew: nothing is known of it from here on; writes the file when it holds more. */
+int wp_watermark_reset(struct wp_watermark *watermark, uint32_t shard);
+
 /* Writes the file when a position moved since the last time, or always with `force`. */
 int wp_watermark_write(struct wp_watermark *watermark, bool force);
 

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "storage/record.h"
 
-#define FRAME_FIXED_SIZE 57u
+#define FRAME_FIXED_SIZE 81u
 #define ENTRY_FIXED_SIZE 21u
 
 static const uint8_t frame_key[] = "frame";
@@ -21,7 +21,10 @@ static void frame_fixed(const struct sim_frame *frame, uint8_t *to)
     to[36] = frame->has_hard;
     wp_put_u64be(to + 37, frame->hard.term);
     wp_put_u64be(to + 45, frame->hard.voted_for);
-    wp_put_u32be(to + 53, frame->entry_count);
+    wp_put_u64be(to + 53, frame->hard.replica);
+    wp_put_u64be(to + 61, frame->hard.lost_index);
+    wp_put_u64be(to + 69, frame->hard.lost_term);
+    wp_put_u32be(to + 77, frame->entry_count);
 }
 
 static size_t entry_size(const struct wp_log_entry *entry)
@@ -84,8 +87,9 @@ int sim_frame_decode(struct wp_slice *input, struct sim_frame *ret_frame)
         .floor = wp_get_u64be(from + 20),
         .floor_term = wp_get_u64be(from + 28),
         .has_hard = from[36] != 0,
-        .hard = {wp_get_u64be(from + 37), wp_get_u64be(from + 45)},
-        .entry_count = wp_get_u32be(from + 53),
+        .hard = {wp_get_u64be(from + 37), wp_get_u64be(from + 45), wp_get_u64be(from + 53),
+            wp_get_u64be(from + 61), wp_get_u64be(from + 69)},
+        .entry_count = wp_get_u32be(from + 77),
         .entries = wp_slice(from + FRAME_FIXED_SIZE, content.size - FRAME_FIXED_SIZE),
     };
     input->data += 4 + size;

@@ -2,7 +2,8 @@
  * from what is whole by the same checksum that guards every record.
  *
  *     size(4, of all that follows) | record header | shard(4) cut_from(8) cut_to(8) floor(8) floor_term(8)
- *     has_hard(1) term(8) vote(8) entry_count(4) | entries: index(8) kind(1) term(8) size(4) bytes
+ *     has_hard(1) term(8) vote(8) replica(8) lost_index(8) lost_term(8) entry_count(4) | entries: index(8)
+ * kind(1) term(8) size(4) bytes
  *
  * Pure. */
 #ifndef WP_STORAGE_SIM_FRAME_H

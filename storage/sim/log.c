@@ -59,13 +59,23 @@ int sim_log_submit(struct wp_store *base, const struct wp_log_write *write)
     return WP_OK;
 }
 
-static void put_pair(struct sim_node **log, uint32_t shard, enum wp_hard_tag tag,
+void sim_log_put_pair(struct sim_node **log, uint32_t shard, enum wp_hard_tag tag,
     enum wp_record_family family, uint64_t first, uint64_t second)
 {
     uint8_t key[1 + WP_HARD_KEY_SIZE];
     hard_map_key(key, shard, tag);
-    struct wp_bytes *record = sim_bytes_create(WP_HARD_RECORD_SIZE);
+    struct wp_bytes *record = sim_bytes_create(WP_FLOOR_RECORD_SIZE);
     wp_pair_seal(family, wp_slice(key + 1, WP_HARD_KEY_SIZE), first, second, record->data);
+    sim_map_put(log, wp_slice(key, sizeof key), record);
+    wp_bytes_release(&record);
+}
+
+void sim_log_put_hard(struct sim_node **log, uint32_t shard, const struct wp_log_hard_state *hard)
+{
+    uint8_t key[1 + WP_HARD_KEY_SIZE];
+    hard_map_key(key, shard, WP_HARD_STATE);
+    struct wp_bytes *record = sim_bytes_create(WP_HARD_RECORD_SIZE);
+    wp_hard_seal(wp_slice(key + 1, WP_HARD_KEY_SIZE), hard, record->data);
     sim_map_put(log, wp_slice(key, sizeof key), record);
     wp_bytes_release(&record);
 }
@@ -105,11 +115,11 @@ static int frame_apply(struct sim_node **log, struct sim_frame *frame)
         wp_bytes_release(&entry.data);
     }
     if (frame->has_hard) {
-        put_pair(log, frame->shard, WP_HARD_STATE, WP_RECORD_HARD, frame->hard.term, frame->hard.voted_for);
+        sim_log_put_hard(log, frame->shard, &frame->hard);
     }
     if (frame->floor != 0) {
         delete_entries(log, frame->shard, 0, frame->floor);
-        put_pair(log, frame->shard, WP_HARD_FLOOR, WP_RECORD_FLOOR, frame->floor, frame->floor_term);
+        sim_log_put_pair(log, frame->shard, WP_HARD_FLOOR, WP_RECORD_FLOOR, frame->floor, frame->floor_term);
     }
     return WP_OK;
 }
@@ -135,10 +145,38 @@ static int get_pair(struct sim_store *store, uint32_t shard, enum wp_hard_tag ta
     if (node != NULL && wp_pair_open(family, wp_slice(key + 1, WP_HARD_KEY_SIZE), sim_node_value(node),
                             ret_first, ret_second) != WP_OK) {
         return wp_store_note(&store->base, WP_E_CORRUPT,
-            "instance log, family hard, shard %u: the %s fails its checksum", shard,
-            tag == WP_HARD_STATE ? "hard state" : "floor");
+            "instance log, family hard, shard %u: the floor fails its checksum", shard);
     }
     return WP_OK;
+}
+
+int sim_log_hard(struct sim_store *store, uint32_t shard, struct wp_log_hard_state *ret_hard)
+{
+    uint8_t key[1 + WP_HARD_KEY_SIZE];
+    hard_map_key(key, shard, WP_HARD_STATE);
+    *ret_hard = (struct wp_log_hard_state){0};
+    const struct sim_node *node = sim_map_find(store->log, wp_slice(key, sizeof key));
+    if (node != NULL &&
+        wp_hard_open(wp_slice(key + 1, WP_HARD_KEY_SIZE), sim_node_value(node), ret_hard) != WP_OK) {
+        return wp_store_note(&store->base, WP_E_CORRUPT,
+            "instance log, family hard, shard %u: the hard state fails its checksum", shard);
+    }
+    return WP_OK;
+}
+
+void sim_log_reset(struct sim_node **log, uint32_t shard, const struct wp_log_hard_state *hard,
+    uint64_t floor, uint64_t floor_term)
+{
+    uint8_t key[1 + WP_HARD_KEY_SIZE];
+    delete_entries(log, shard, 0, UINT64_MAX);
+    hard_map_key(key, shard, WP_HARD_FLOOR);
+    sim_map_delete(log, wp_slice(key, sizeof key));
+    hard_map_key(key, shard, WP_HARD_INSTALLING);
+    sim_map_delete(log, wp_slice(key, sizeof key));
+    sim_log_put_hard(log, shard, hard);
+    if (floor != 0) {
+        sim_log_put_pair(log, shard, WP_HARD_FLOOR, WP_RECORD_FLOOR, floor, floor_term);
+    }
 }
 
 /* First retained entry of the shard at or after `index`; NULL when there is none. */
@@ -168,7 +206,7 @@ int sim_log_load(struct wp_store *base, uint32_t shard, uint64_t after, struct w
     struct wp_log_loader loader = {.shard = shard, .after = after, .each = each, .context = context};
     struct wp_log_hard_state hard;
     uint64_t floor_term;
-    int error = get_pair(store, shard, WP_HARD_STATE, WP_RECORD_HARD, &hard.term, &hard.voted_for);
+    int error = sim_log_hard(store, shard, &hard);
     if (error == WP_OK) {
         error = get_pair(store, shard, WP_HARD_FLOOR, WP_RECORD_FLOOR, &loader.floor, &floor_term);
     }
@@ -256,10 +294,10 @@ static void position_take(struct sim_store *store, const struct sim_node *node)
         wp_pair_open(WP_RECORD_FLOOR, wp_slice(node->key + 1, WP_HARD_KEY_SIZE), sim_node_value(node),
             &position->floor, &term);
         position->last = position->last < position->floor ? position->floor - 1 : position->last;
-    } else {
-        uint64_t vote;
-        wp_pair_open(
-            WP_RECORD_HARD, wp_slice(node->key + 1, WP_HARD_KEY_SIZE), sim_node_value(node), &term, &vote);
+    } else if (node->key[5] == WP_HARD_STATE) {
+        struct wp_log_hard_state hard = {0};
+        wp_hard_open(wp_slice(node->key + 1, WP_HARD_KEY_SIZE), sim_node_value(node), &hard);
+        term = hard.term;
     }
     position->term = term > position->term ? term : position->term;
 }

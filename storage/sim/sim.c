@@ -85,6 +85,7 @@ static const struct wp_store_body sim_body = {
     .state_durable_index = sim_state_durable_index,
     .state_flush_if_due = sim_state_flush_if_due,
     .state_flush = sim_state_flush,
+    .view_create = sim_view_create,
     .iter_create = sim_iter_create,
     .iter_valid = sim_iter_valid,
     .iter_next = sim_iter_next,
@@ -96,6 +97,11 @@ static const struct wp_store_body sim_body = {
     .log_load = sim_log_load,
     .log_read = sim_log_read,
     .log_term = sim_log_term,
+    .shard_wipe = sim_shard_wipe,
+    .install_create = sim_install_create,
+    .install_add = sim_install_add,
+    .install_commit = sim_install_commit,
+    .install_destroy = sim_install_destroy,
     .fact_get = sim_fact_get,
     .fact_set = sim_fact_set,
     .disk = sim_disk,
@@ -248,6 +254,7 @@ struct wp_store *wp_sim_crash(struct wp_store *base, uint64_t seed)
     sim_log_replay(&image->log, wp_slice(wal.data, wal.size));
     wp_buffer_free(&wal);
     sim_log_positions(image);
+    sim_wipe_marked(image);
     return &image->base;
 }
 
@@ -266,6 +273,11 @@ void wp_sim_restart(struct wp_store **store)
 void wp_sim_fail_sync(struct wp_store *store, int error)
 {
     ((struct sim_store *)store)->sync_error = error;
+}
+
+void wp_sim_fail_step(struct wp_store *store, uint32_t count)
+{
+    ((struct sim_store *)store)->step_countdown = count;
 }
 
 void wp_sim_disk_set(struct wp_store *store, uint64_t free_bytes)

@@ -36,6 +36,11 @@ void wp_sim_restart(struct wp_store **store);
 /* The next sync fails with `error` (WP_E_IO or WP_E_NO_SPACE); what it covered may or may not be on disk. */
 void wp_sim_fail_sync(struct wp_store *store, int error);
 
+/* The `count`-th step from now of a wipe or an installation (marker, rows gone, flushed, rows taken over, log
+ * switched) does not happen any more: the store fails with WP_E_IO, as when the power fails there. 0 = never.
+ */
+void wp_sim_fail_step(struct wp_store *store, uint32_t count);
+
 /* Free space that wp_store_disk judges from now on (reserve 1 GiB; unlimited at first). */
 void wp_sim_disk_set(struct wp_store *store, uint64_t free_bytes);
 

@@ -34,6 +34,7 @@ struct sim_store {
     struct wp_buffer pending;          /* struct sim_pending[], one per frame */
     struct wp_log_position *positions; /* as queued */
     int sync_error;                    /* of the next sync */
+    uint32_t step_countdown;           /* to the step that fails; 0 = none */
 
     struct sim_node *state;      /* as readers see it */
     struct sim_node *flushed;    /* what a crash leaves at least */
@@ -63,7 +64,32 @@ size_t sim_log_replay(struct sim_node **log, struct wp_slice wal);
 /* Fills `positions` from the log. */
 void sim_log_positions(struct sim_store *store);
 
+/* Zeros when it was never written. WP_E_CORRUPT. */
+int sim_log_hard(struct sim_store *store, uint32_t shard, struct wp_log_hard_state *ret_hard);
+/* Removes entries and floor of a shard; sets hard state and, unless 0, the floor. */
+void sim_log_reset(struct sim_node **log, uint32_t shard, const struct wp_log_hard_state *hard,
+    uint64_t floor, uint64_t floor_term);
+void sim_log_put_pair(struct sim_node **log, uint32_t shard, enum wp_hard_tag tag,
+    enum wp_record_family family, uint64_t first, uint64_t second);
+void sim_log_put_hard(struct sim_node **log, uint32_t shard, const struct wp_log_hard_state *hard);
+
+/* shard.c */
+int sim_shard_wipe(struct wp_store *store, uint32_t shard, const struct wp_log_hard_state *hard);
+/* At an open: wipes each shard that carries the marker. */
+void sim_wipe_marked(struct sim_store *store);
+int sim_install_create(struct wp_store *store, uint32_t shard, struct wp_state_install **ret_install);
+int sim_install_add(struct wp_state_install *install, struct wp_slice key, struct wp_slice value);
+int sim_install_commit(struct wp_state_install *install, uint64_t index, uint64_t term, uint64_t leader_term);
+void sim_install_destroy(struct wp_state_install *install);
+
 /* state.c */
+struct wp_bytes *sim_tagged(enum wp_state_tag tag, struct wp_slice key);
+struct wp_bytes *sim_sealed(struct wp_slice key, struct wp_slice value);
+void sim_state_put_applied(struct sim_node **state, uint32_t shard, uint64_t index, uint64_t term);
+/* Remembers the present state as one that a crash may fall back to. */
+void sim_state_boundary(struct sim_store *store);
+struct wp_state_iter *sim_view_create(struct wp_store *store, struct wp_slice from, struct wp_slice to,
+    uint32_t shard, uint64_t *ret_index, uint64_t *ret_term);
 struct wp_state_batch *sim_batch_create(struct wp_store *store);
 void sim_batch_destroy(struct wp_state_batch *batch);
 void sim_batch_clear(struct wp_state_batch *batch);

@@ -32,7 +32,7 @@ struct sim_iter {
     struct wp_bytes *end; /* with its tag */
 };
 
-static struct wp_bytes *tagged(enum wp_state_tag tag, struct wp_slice key)
+struct wp_bytes *sim_tagged(enum wp_state_tag tag, struct wp_slice key)
 {
     WP_ASSERT(key.size <= WP_STATE_KEY_SIZE_MAX);
     struct wp_bytes *bytes = sim_bytes_create(1 + key.size);
@@ -87,24 +87,30 @@ static void batch_add(
     batch->bytes += key->size + (value != NULL ? value->size : 0);
 }
 
-void sim_batch_put(struct wp_state_batch *base, struct wp_slice key, struct wp_slice value)
+struct wp_bytes *sim_sealed(struct wp_slice key, struct wp_slice value)
 {
     struct wp_bytes *record = sim_bytes_create(WP_RECORD_HEADER_SIZE + value.size);
     wp_record_seal(WP_RECORD_STATE, key, wp_slice(NULL, 0), value, record->data);
     if (value.size > 0) {
         memcpy(record->data + WP_RECORD_HEADER_SIZE, value.data, value.size);
     }
-    batch_add((struct sim_batch *)base, PUT, tagged(WP_STATE_USER, key), record);
+    return record;
+}
+
+void sim_batch_put(struct wp_state_batch *base, struct wp_slice key, struct wp_slice value)
+{
+    batch_add((struct sim_batch *)base, PUT, sim_tagged(WP_STATE_USER, key), sim_sealed(key, value));
 }
 
 void sim_batch_delete(struct wp_state_batch *base, struct wp_slice key)
 {
-    batch_add((struct sim_batch *)base, DELETE, tagged(WP_STATE_USER, key), NULL);
+    batch_add((struct sim_batch *)base, DELETE, sim_tagged(WP_STATE_USER, key), NULL);
 }
 
 void sim_batch_delete_range(struct wp_state_batch *base, struct wp_slice from, struct wp_slice to)
 {
-    batch_add((struct sim_batch *)base, DELETE_RANGE, tagged(WP_STATE_USER, from), tagged(WP_STATE_USER, to));
+    batch_add((struct sim_batch *)base, DELETE_RANGE, sim_tagged(WP_STATE_USER, from),
+        sim_tagged(WP_STATE_USER, to));
 }
 
 static void operation_apply(struct sim_node **state, const struct operation *operation)
@@ -122,7 +128,7 @@ static void operation_apply(struct sim_node **state, const struct operation *ope
     }
 }
 
-static void put_applied(struct sim_node **state, uint32_t shard, uint64_t index, uint64_t term)
+void sim_state_put_applied(struct sim_node **state, uint32_t shard, uint64_t index, uint64_t term)
 {
     uint8_t key[WP_APPLIED_KEY_SIZE];
     wp_applied_key(key, shard);
@@ -130,6 +136,16 @@ static void put_applied(struct sim_node **state, uint32_t shard, uint64_t index,
     wp_pair_seal(WP_RECORD_APPLIED, wp_slice(key, sizeof key), index, term, record->data);
     sim_map_put(state, wp_slice(key, sizeof key), record);
     wp_bytes_release(&record);
+}
+
+void sim_state_boundary(struct sim_store *store)
+{
+    sim_memory(wp_buffer_reserve(&store->boundaries, sizeof(struct sim_boundary)));
+    struct sim_boundary boundary = {sim_map_retain(store->state)};
+    wp_buffer_append(&store->boundaries, &boundary, sizeof boundary);
+    if (store->boundaries.size / sizeof boundary >= BOUNDARIES_MAX) {
+        sim_state_flush(&store->base);
+    }
 }
 
 int sim_state_commit(struct wp_store *base, struct wp_state_batch *batch_base, uint32_t shard,
@@ -145,15 +161,10 @@ int sim_state_commit(struct wp_store *base, struct wp_state_batch *batch_base, u
     for (size_t i = 0; i < batch->operations.size / sizeof *operations; i++) {
         operation_apply(&store->state, &operations[i]);
     }
-    put_applied(&store->state, shard, applied_index, applied_term);
+    sim_state_put_applied(&store->state, shard, applied_index, applied_term);
     store->unflushed_bytes += batch->bytes + WP_APPLIED_KEY_SIZE + WP_APPLIED_RECORD_SIZE;
     sim_batch_clear(batch_base);
-    sim_memory(wp_buffer_reserve(&store->boundaries, sizeof(struct sim_boundary)));
-    struct sim_boundary boundary = {sim_map_retain(store->state)};
-    wp_buffer_append(&store->boundaries, &boundary, sizeof boundary);
-    if (store->boundaries.size / sizeof boundary >= BOUNDARIES_MAX) {
-        sim_state_flush(base);
-    }
+    sim_state_boundary(store);
     return WP_OK;
 }
 
@@ -166,7 +177,7 @@ static int state_corrupt(struct sim_store *store, struct wp_slice key)
 int sim_state_get(struct wp_store *base, struct wp_slice key, struct wp_buffer *out)
 {
     struct sim_store *store = (struct sim_store *)base;
-    struct wp_bytes *full = tagged(WP_STATE_USER, key);
+    struct wp_bytes *full = sim_tagged(WP_STATE_USER, key);
     const struct sim_node *node = sim_map_find(store->state, bytes_slice(full));
     wp_bytes_release(&full);
     if (node == NULL) {
@@ -246,12 +257,19 @@ struct wp_state_iter *sim_iter_create(struct wp_store *base, struct wp_slice fro
     }
     iter->base.store = base;
     iter->version = sim_map_retain(((struct sim_store *)base)->state);
-    iter->end = tagged(WP_STATE_USER, to);
-    struct wp_bytes *first = tagged(WP_STATE_USER, from);
+    iter->end = sim_tagged(WP_STATE_USER, to);
+    struct wp_bytes *first = sim_tagged(WP_STATE_USER, from);
     iter->node = sim_map_first_from(iter->version, bytes_slice(first));
     wp_bytes_release(&first);
     iter_settle(iter);
     return &iter->base;
+}
+
+struct wp_state_iter *sim_view_create(struct wp_store *base, struct wp_slice from, struct wp_slice to,
+    uint32_t shard, uint64_t *ret_index, uint64_t *ret_term)
+{
+    wp_state_applied(base, shard, ret_index, ret_term);
+    return sim_iter_create(base, from, to);
 }
 
 bool sim_iter_valid(struct wp_state_iter *iter)

@@ -295,7 +295,7 @@ static void check_error(struct sim_node *node, int error)
 
 /* --- callbacks --------------------------------------------------------------------------------- */
 
-static const uint8_t chain_key[] = {0, 0, 9, 'c'};
+static const uint8_t chain_key[] = {0, 0, 0, 0, 9, 'c'};
 
 static int node_apply(void *context, uint64_t index, uint64_t term, struct wp_slice entry, bool ours)
 {

@@ -1,5 +1,5 @@
-/* The device side of the protocol against a gateway played by the test: what it sends, what it makes of answers, and
- * that nothing unanswered is forgotten when the stream breaks. */
+/* The device side of the protocol against a gateway played by the test: what it sends, what it makes of
+ * answers, and that nothing unanswered is forgotten when the stream breaks. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -82,7 +82,8 @@ static void peer_bring_up(struct peer *peer, uint16_t window)
 
 static int publish_body(struct peer *peer, struct wp_slice body)
 {
-    struct wp_connection_publish publish = {.recipient = "bob", .lane = WP__LANE__STAT, .ttl_s = 60, .id = id_one, .body = body};
+    struct wp_connection_publish publish = {
+        .recipient = "bob", .lane = WP__LANE__STAT, .ttl_s = 60, .id = id_one, .body = body};
     return wp_connection_publish(peer->connection, &publish);
 }
 
@@ -179,8 +180,10 @@ static void delivery_is_read_and_acknowledged(void **state)
 {
     struct peer *peer = *state;
     peer_bring_up(peer, 10);
-    struct wp_mqtt_user_property user[] = {{wp_slice("wp-id", 5), wp_slice("018c0304-0506-7708-990a-0b0c0d0e0f10", 36)},
-        {wp_slice("wp-from", 7), wp_slice("tablet", 6)}, {wp_slice("wp-accepted", 11), wp_slice("1700000000123", 13)},
+    struct wp_mqtt_user_property user[] = {
+        {wp_slice("wp-id", 5), wp_slice("018c0304-0506-7708-990a-0b0c0d0e0f10", 36)},
+        {wp_slice("wp-from", 7), wp_slice("tablet", 6)},
+        {wp_slice("wp-accepted", 11), wp_slice("1700000000123", 13)},
         {wp_slice("wp-drained", 10), wp_slice("", 0)}};
     struct wp_mqtt_packet publish = {.type = WP_MQTT_PUBLISH};
     publish.publish.qos = 1;
@@ -207,7 +210,8 @@ static void rubbish_and_foreign_packets_end_the_connection_once(void **state)
     struct peer *peer = *state;
     struct wp_connection_event event;
     peer_bring_up(peer, 10);
-    assert_int_equal(wp_connection_receive(peer->connection, wp_slice("\x01\xff\xff\xff\xff\xff", 6), 1200), WP_OK);
+    assert_int_equal(
+        wp_connection_receive(peer->connection, wp_slice("\x01\xff\xff\xff\xff\xff", 6), 1200), WP_OK);
     assert_int_equal(peer_event(peer, WP_CONNECTION_DOWN).code, WP_MQTT_RC_MALFORMED);
     assert_false(wp_connection_event(peer->connection, &event));
 

@@ -1,5 +1,5 @@
-/* The file of shown message ids: nothing noted is forgotten over a reopen, a torn tail costs one id, the size is
- * bounded, and two programs do not share it. */
+/* The file of shown message ids: nothing noted is forgotten over a reopen, a torn tail costs one id, the size
+ * is bounded, and two programs do not share it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -34,7 +34,7 @@ struct node {
     char last[64];
 };
 
-static const uint8_t count_key[] = {0, SHARD, 9, 'c'};
+static const uint8_t count_key[] = {0, 0, 0, SHARD, 9, 'c'};
 
 static int node_apply(void *context, uint64_t index, uint64_t term, struct wp_slice entry, bool ours)
 {

@@ -211,7 +211,7 @@ static void test_start_from_a_snapshot(void **state)
         {.index = 10, .term = 3, .kind = WP_ENTRY_COMMAND},
         {.index = 11, .term = 3, .kind = WP_ENTRY_COMMAND, .data = wp_bytes_copy("x", 1)},
     };
-    struct wp_replica_start start = {.hard = {3, 2},
+    struct wp_replica_start start = {.hard = {.term = 3, .voted_for = 2},
         .snapshot_index = 10,
         .snapshot_term = 3,
         .membership = three,
@@ -255,43 +255,60 @@ static void test_starts_that_contradict_themselves(void **state)
         {.index = 6, .term = 1, .kind = WP_ENTRY_COMMAND, .data = data}};
     const struct wp_log_entry empty = {.index = 5, .term = 2, .kind = WP_ENTRY_COMMAND};
     const struct wp_replica_start starts[] = {
-        {.fresh = true, .membership = three, .hard = {1, 0}},       /* fresh, yet a term */
-        {.fresh = true},                                            /* fresh without members */
-        {.hard = {1, 0}, .entries = &command, .entry_count = 1},    /* entry 1 is no membership */
-        {.hard = {1, 0}, .entries = &bad_change, .entry_count = 1}, /* entry 1 does not decode */
-        {.hard = {0, 0}, .entries = &ok, .entry_count = 1},         /* an entry of a later term */
-        {.hard = {1, 0}, .entries = gap, .entry_count = 2},
-        {.hard = {9, 0},
+        {.fresh = true, .membership = three, .hard = {.term = 1, .voted_for = 0}}, /* fresh, yet a term */
+        {.fresh = true},                                                           /* fresh without members */
+        {.hard = {.term = 1, .voted_for = 0},
+            .entries = &command,
+            .entry_count = 1}, /* entry 1 is no membership */
+        {.hard = {.term = 1, .voted_for = 0},
+            .entries = &bad_change,
+            .entry_count = 1}, /* entry 1 does not decode */
+        {.hard = {.term = 0, .voted_for = 0},
+            .entries = &ok,
+            .entry_count = 1}, /* an entry of a later term */
+        {.hard = {.term = 1, .voted_for = 0}, .entries = gap, .entry_count = 2},
+        {.hard = {.term = 9, .voted_for = 0},
             .snapshot_index = 4,
             .snapshot_term = 1,
             .membership = three,
             .membership_index = 1,
             .entries = falling,
             .entry_count = 2},
-        {.hard = {9, 0},
+        {.hard = {.term = 9, .voted_for = 0},
             .snapshot_index = 4,
             .snapshot_term = 1,
             .membership = three,
             .membership_index = 1,
             .entries = &empty,
             .entry_count = 1},
-        {.hard = {9, 0},
+        {.hard = {.term = 9, .voted_for = 0},
             .snapshot_index = 3,
             .snapshot_term = 1,
             .membership = three,
             .membership_index = 1,
             .entries = falling,
             .entry_count = 1}, /* a gap above the snapshot */
-        {.hard = {9, 0},
+        {.hard = {.term = 9, .voted_for = 0},
             .snapshot_index = 5,
             .snapshot_term = 1,
             .membership = three,
             .membership_index = 1,
             .entries = falling,
             .entry_count = 1}, /* another term there */
-        {.hard = {9, 0}, .snapshot_index = 5, .snapshot_term = 2, .membership = three, .membership_index = 6},
-        {.hard = {9, 0}, .snapshot_index = 5, .snapshot_term = 2, .membership_index = 1}, /* no members */
-        {.hard = {1, 0}, .snapshot_index = 5, .snapshot_term = 2, .membership = three, .membership_index = 1},
+        {.hard = {.term = 9, .voted_for = 0},
+            .snapshot_index = 5,
+            .snapshot_term = 2,
+            .membership = three,
+            .membership_index = 6},
+        {.hard = {.term = 9, .voted_for = 0},
+            .snapshot_index = 5,
+            .snapshot_term = 2,
+            .membership_index = 1}, /* no members */
+        {.hard = {.term = 1, .voted_for = 0},
+            .snapshot_index = 5,
+            .snapshot_term = 2,
+            .membership = three,
+            .membership_index = 1},
     };
     for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
         assert_int_equal(wp_replica_start(replica, now_ms, &starts[i], &update), WP_E_CORRUPT);

@@ -213,7 +213,8 @@ static void do_cursors(struct run *run)
     uint32_t user = skewed(run, MODEL_USERS);
     const struct model_user *found = &run->model.users[user];
     uint32_t devices = found->next_device > 1 ? found->next_device - 1 : 1;
-    uint32_t device = devices - skewed(run, devices); /* the latest most often: one phone in use, others in drawers */
+    uint32_t device =
+        devices - skewed(run, devices); /* the latest most often: one phone in use, others in drawers */
     uint32_t lane = (uint32_t)below(run, WP_LANE_COUNT);
     uint64_t tail = found->tail[lane];
     if (chance(run, 40)) {

@@ -51,7 +51,7 @@ static void what_arrives_during_a_sync_goes_in_the_next_one(void **state)
     (void)state;
     sem_init(&held, 0, 0);
     sem_init(&release, 0, 0);
-    struct wp_log_hard_state hard = {1, 1};
+    struct wp_log_hard_state hard = {.term = 1, .voted_for = 1};
     struct wp_log_write write = {.shard = 1, .hard = &hard, .done = hold_committer};
     assert_int_equal(wp_log_submit(store, &write), WP_OK);
     sem_wait(&held); /* the committer is busy; everything from here on queues up */
@@ -241,7 +241,7 @@ static void wal_and_dropped_entries_give_their_space_back(void **state)
 {
     (void)state;
     /* A hard state at the very beginning: its family is flushed rarely and must not pin the WAL. */
-    struct wp_log_hard_state hard = {1, 1};
+    struct wp_log_hard_state hard = {.term = 1, .voted_for = 1};
     struct wp_log_write write = {.shard = 2, .hard = &hard};
     assert_int_equal(wp_log_submit(store, &write), WP_OK);
     struct wp_bytes *data = wp_bytes_create(32 * 1024);

@@ -457,7 +457,7 @@ static void forgotten_vote_is_noticed(void **state)
 {
     (void)state;
     struct wp_store *store = rocks_open(directory);
-    struct wp_log_hard_state hard = {4, 1};
+    struct wp_log_hard_state hard = {.term = 4, .voted_for = 1};
     struct wp_log_write write = {.shard = 2, .hard = &hard};
     assert_int_equal(wp_log_submit(store, &write), WP_OK);
     wp_store_close(&store);

@@ -194,7 +194,7 @@ static void positions_follow_the_writes(void **state)
     assert_int_equal(wp_log_position_after(&position, &write, &position), WP_OK);
     assert_int_equal(position.last, 7);
     assert_int_equal(position.term, 3);
-    struct wp_log_hard_state hard = {9, 0};
+    struct wp_log_hard_state hard = {.term = 9, .voted_for = 0};
     struct wp_log_write vote = {.hard = &hard};
     assert_int_equal(wp_log_position_after(&position, &vote, &position), WP_OK);
     assert_int_equal(position.term, 9);

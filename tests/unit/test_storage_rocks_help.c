@@ -64,7 +64,7 @@ void rocks_settle(struct wp_store *store)
     /* FIFO: when a write that came last is done, all are. A hard state of a shard that no test uses. */
     sem_t done;
     sem_init(&done, 0, 0);
-    struct wp_log_hard_state hard = {1, 1};
+    struct wp_log_hard_state hard = {.term = 1, .voted_for = 1};
     struct wp_log_write write = {
         .shard = WP_STORE_SHARDS_MAX - 1, .hard = &hard, .done = settle_done, .context = &done};
     assert_int_equal(wp_log_submit(store, &write), WP_OK);

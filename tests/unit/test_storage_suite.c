@@ -255,7 +255,7 @@ static void log_keeps_entries_and_hard_state(void **context)
     expect_log(2, 0, 0, 0);
     assert_int_equal(suite_append(store, 2, 1, 20, 3), WP_OK);
     assert_int_equal(suite_append(store, 3, 1, 2, 1), WP_OK);
-    struct wp_log_hard_state hard = {3, 77};
+    struct wp_log_hard_state hard = {.term = 3, .voted_for = 77};
     struct wp_log_write write = {.shard = 2, .hard = &hard};
     assert_int_equal(wp_log_submit(store, &write), WP_OK);
     suite->settle(store);
@@ -332,7 +332,7 @@ static void truncation_replaces_the_tail(void **context)
     suite->settle(store);
     struct wp_bytes *data = wp_bytes_copy("1/6/2", 5);
     struct wp_log_entry entry = {6, 2, 1, data};
-    struct wp_log_hard_state hard = {2, 1};
+    struct wp_log_hard_state hard = {.term = 2, .voted_for = 1};
     struct wp_log_write write = {
         .shard = 1, .truncate_from = 6, .entries = &entry, .entry_count = 1, .hard = &hard};
     assert_int_equal(wp_log_submit(store, &write), WP_OK);

@@ -1,0 +1,219 @@
+/* Rows of a shard from elsewhere: SST files beside the instance, sealed as every other write, then taken over
+ * whole. The order of the last steps and what a crash between them leaves: shard.c.
+ *
+ * The applied position lies apart from the rows in key order and is written last, so it has a file of its
+ * own. All files are ingested in one call, which is one edit of RocksDB's manifest. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "storage/file.h"
+#include "storage/rocks/rocks.h"
+
+#define FILES_MAX 4096u
+
+struct rocks_install {
+    struct wp_state_install base;
+    rocksdb_envoptions_t *env_options;
+    rocksdb_sstfilewriter_t *writer; /* NULL between files */
+    uint64_t file_bytes;
+    uint32_t file_count;
+    struct wp_buffer value; /* header and value of one row */
+};
+
+static void folder(const struct rocks_store *store, char path[ROCKS_PATH_SIZE + 16])
+{
+    snprintf(path, ROCKS_PATH_SIZE + 16, "%s/install", store->path);
+}
+
+static void file_path(const struct rocks_install *install, uint32_t number, char path[ROCKS_PATH_SIZE + 64])
+{
+    const struct rocks_store *store = (const struct rocks_store *)install->base.store;
+    snprintf(path, ROCKS_PATH_SIZE + 64, "%s/install/%u-%u.sst", store->path, install->base.shard, number);
+}
+
+int rocks_install_clean(struct rocks_store *store)
+{
+    char path[ROCKS_PATH_SIZE + 16];
+    folder(store, path);
+    int error = wp_directory_make(path);
+    DIR *directory = error == WP_OK ? opendir(path) : NULL;
+    if (directory == NULL) {
+        return wp_store_note(
+            &store->base, WP_E_IO, "cannot open directory \"%s\": %s", path, strerror(errno));
+    }
+    for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+        if (entry->d_name[0] != '.') {
+            unlinkat(dirfd(directory), entry->d_name, 0);
+        }
+    }
+    closedir(directory);
+    return WP_OK;
+}
+
+int rocks_install_create(struct wp_store *base, uint32_t shard, struct wp_state_install **ret_install)
+{
+    struct rocks_install *install = calloc(1, sizeof *install);
+    if (install == NULL) {
+        return WP_E_NOMEM;
+    }
+    install->base.store = base;
+    install->base.shard = shard;
+    install->env_options = rocksdb_envoptions_create();
+    *ret_install = &install->base;
+    return WP_OK;
+}
+
+static int file_finish(struct rocks_install *install)
+{
+    struct rocks_store *store = (struct rocks_store *)install->base.store;
+    char *text = NULL;
+    if (install->writer == NULL) {
+        return WP_OK;
+    }
+    rocksdb_sstfilewriter_finish(install->writer, &text); /* syncs the file */
+    rocksdb_sstfilewriter_destroy(install->writer);
+    install->writer = NULL;
+    return text != NULL ? rocks_error(store, "file of an installation, end", &text) : WP_OK;
+}
+
+static int file_begin(struct rocks_install *install)
+{
+    struct rocks_store *store = (struct rocks_store *)install->base.store;
+    char path[ROCKS_PATH_SIZE + 64];
+    char *text = NULL;
+    if (install->file_count == FILES_MAX) {
+        return WP_E_TOO_LARGE;
+    }
+    file_path(install, install->file_count, path);
+    install->writer = rocksdb_sstfilewriter_create(install->env_options, store->state_options);
+    install->file_count++;
+    install->file_bytes = 0;
+    rocksdb_sstfilewriter_open(install->writer, path, &text);
+    return text != NULL ? rocks_error(store, "file of an installation, open", &text) : WP_OK;
+}
+
+static int row_put(struct rocks_install *install, const char *key, size_t key_size, struct wp_slice record)
+{
+    struct rocks_store *store = (struct rocks_store *)install->base.store;
+    int error = install->writer == NULL ? file_begin(install) : WP_OK;
+    if (error != WP_OK) {
+        return error;
+    }
+    char *text = NULL;
+    rocksdb_sstfilewriter_put(install->writer, key, key_size, (const char *)record.data, record.size, &text);
+    install->file_bytes += key_size + record.size;
+    return text != NULL ? rocks_error(store, "file of an installation, write", &text) : WP_OK;
+}
+
+int rocks_install_add(struct wp_state_install *base, struct wp_slice key, struct wp_slice value)
+{
+    struct rocks_install *install = (struct rocks_install *)base;
+    char full[1 + WP_STATE_KEY_SIZE_MAX] = {WP_STATE_USER};
+    uint8_t header[WP_RECORD_HEADER_SIZE];
+    memcpy(full + 1, key.data, key.size);
+    wp_record_seal(WP_RECORD_STATE, key, wp_slice(NULL, 0), value, header);
+    install->value.size = 0;
+    if (wp_buffer_append(&install->value, header, sizeof header) != WP_OK ||
+        wp_buffer_append(&install->value, value.data, value.size) != WP_OK) {
+        return WP_E_NOMEM;
+    }
+    int error = row_put(install, full, 1 + key.size, wp_slice(install->value.data, install->value.size));
+    const struct rocks_store *store = (const struct rocks_store *)base->store;
+    if (error == WP_OK && install->file_bytes >= store->sizes.write_buffer_bytes) {
+        error = file_finish(install);
+    }
+    return error;
+}
+
+/* The last file: the applied position alone. */
+static int applied_put(struct rocks_install *install, uint64_t index, uint64_t term)
+{
+    uint8_t key[WP_APPLIED_KEY_SIZE];
+    uint8_t record[WP_APPLIED_RECORD_SIZE];
+    int error = file_finish(install);
+    if (error != WP_OK) {
+        return error;
+    }
+    wp_applied_key(key, install->base.shard);
+    wp_pair_seal(WP_RECORD_APPLIED, wp_slice(key, sizeof key), index, term, record);
+    error = row_put(install, (const char *)key, sizeof key, wp_slice(record, sizeof record));
+    return error != WP_OK ? error : file_finish(install);
+}
+
+static int ingest(struct rocks_install *install)
+{
+    struct rocks_store *store = (struct rocks_store *)install->base.store;
+    char(*paths)[ROCKS_PATH_SIZE + 64] = calloc(install->file_count, sizeof *paths);
+    const char **names = calloc(install->file_count, sizeof *names);
+    char *text = NULL;
+    if (paths == NULL || names == NULL) {
+        free(paths);
+        free(names);
+        return wp_store_fail(&store->base, WP_E_NOMEM, "out of memory while a shard is installed");
+    }
+    for (uint32_t i = 0; i < install->file_count; i++) {
+        file_path(install, i, paths[i]);
+        names[i] = paths[i];
+    }
+    rocksdb_ingestexternalfileoptions_t *options = rocksdb_ingestexternalfileoptions_create();
+    rocksdb_ingestexternalfileoptions_set_move_files(options, 1);
+    rocksdb_ingest_external_file(store->state, names, install->file_count, options, &text);
+    rocksdb_ingestexternalfileoptions_destroy(options);
+    free(paths);
+    free(names);
+    return text != NULL ? rocks_state_fail(store, "instance state, taking over of files", &text) : WP_OK;
+}
+
+int rocks_install_commit(struct wp_state_install *base, uint64_t index, uint64_t term, uint64_t leader_term)
+{
+    struct rocks_install *install = (struct rocks_install *)base;
+    struct rocks_store *store = (struct rocks_store *)base->store;
+    struct wp_log_hard_state before;
+    struct wp_log_hard_state after;
+    struct wp_log_position floor;
+    int error = applied_put(install, index, term);
+    if (error == WP_OK) {
+        error = rocks_log_hard(store, base->shard, &before, &floor);
+    }
+    if (error != WP_OK) {
+        return error; /* nothing has changed */
+    }
+    pthread_mutex_lock(&store->queue_guard);
+    uint64_t last = store->positions[base->shard].last;
+    pthread_mutex_unlock(&store->queue_guard);
+    wp_hard_after_install(&before, last, index, term, leader_term, &after);
+    error = rocks_log_reset(store, &(struct rocks_reset){.shard = base->shard, .mark = true, .keeps = 1});
+    if (error == WP_OK) {
+        error = rocks_state_drop(store, base->shard);
+    }
+    if (error == WP_OK) {
+        error = ingest(install);
+    }
+    if (error != WP_OK) {
+        return error;
+    }
+    rocks_state_set_applied(store, base->shard, index, term);
+    return rocks_log_reset(store,
+        &(struct rocks_reset){.shard = base->shard, .floor = index + 1, .term = after.term, .hard = &after});
+}
+
+void rocks_install_destroy(struct wp_state_install *base)
+{
+    struct rocks_install *install = (struct rocks_install *)base;
+    if (install->writer != NULL) {
+        rocksdb_sstfilewriter_destroy(install->writer);
+    }
+    for (uint32_t i = 0; i < install->file_count; i++) {
+        char path[ROCKS_PATH_SIZE + 64];
+        file_path(install, i, path);
+        unlink(path);
+    }
+    rocksdb_envoptions_destroy(install->env_options);
+    wp_buffer_free(&install->value);
+    free(install);
+}
