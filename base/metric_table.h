@@ -50,6 +50,13 @@
     X(PROTOCOL_ERRORS, counter, "gateway", "wardpost_gateway_protocol_errors_total", "connections ended for bad packets") \
     X(TAKEOVERS, counter, "gateway", "wardpost_gateway_takeovers_total", "connections ended by a newer attachment") \
     X(KEEP_ALIVE_TIMEOUTS, counter, "gateway", "wardpost_gateway_keep_alive_timeouts_total", "connections ended for silence") \
+    X(LEASES, gauge, "gateway", "wardpost_gateway_leases_held", "shards whose deliveries may be written to devices") \
+    X(DELIVERIES_HELD, counter, "gateway", "wardpost_gateway_deliveries_held_total",                         \
+        "deliveries that had to wait for a lease of their shard")                                            \
+    X(SENT_AWAY, counter, "gateway", "wardpost_gateway_devices_sent_away_total",                             \
+        "connections ended because no router granted a lease")                                               \
+    X(STALE_FRAMES, counter, "gateway", "wardpost_gateway_stale_frames_total",                               \
+        "frames ignored since their router leads the shard no more")                                         \
     X(BACKPRESSURE, counter, "gateway", "wardpost_gateway_backpressure_total", "times reading from devices paused for credit") \
     X(UNDELIVERABLE, counter, "gateway", "wardpost_gateway_undeliverable_total",                             \
         "deliveries that could not be sent to a connected device and stay queued")

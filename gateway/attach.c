@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 
@@ -148,6 +149,16 @@ void wp_gateway_waiting_walk(struct wp_gateway *gateway)
         }
         waiting_remove(client);
         client->attach = WP_CLIENT_ASKED;
+        client->asked_once = true;
+    }
+}
+
+void wp_gateway_waiting_hurry(struct wp_gateway *gateway, uint32_t shard)
+{
+    for (struct wp_client *client = gateway->waiting_first; client; client = client->waiting_next) {
+        if (client->shard == shard && client->asked_once) {
+            client->attach_at_ms = 0;
+        }
     }
 }
 
@@ -213,6 +224,17 @@ static void orphan_add(struct wp_gateway *gateway, uint64_t session, uint32_t sh
         gateway->orphan_capacity = capacity;
     }
     gateway->orphans[gateway->orphan_count++] = (struct wp_orphan){session, shard};
+}
+
+uint32_t wp_gateway_session_shard(struct wp_gateway *gateway, uint64_t session)
+{
+    const struct wp_client *client = wp_gateway_client_find(gateway, session);
+    for (uint32_t i = 0; !client && i < gateway->orphan_count; i++) {
+        if (gateway->orphans[i].session == session) {
+            return gateway->orphans[i].shard;
+        }
+    }
+    return client ? client->shard : 0;
 }
 
 static void orphan_answered(struct wp_gateway *gateway, const Wp__AttachReply *reply)
@@ -302,6 +324,7 @@ void wp_gateway_on_attach_reply(struct wp_gateway *gateway, const Wp__AttachRepl
     struct wp_session_turn turn;
     wp_client_turn_begin(client, &turn);
     client->attach = reply->error == WP_OK ? WP_CLIENT_ATTACHED : WP_CLIENT_DETACHED;
+    client->attached_boot_ms = wp_clock_boot_ms();
     if (client->attached_once) {
         if (reply->error != WP_OK) {
             wp_session_close(&client->session, &turn, reply->error, NULL);
@@ -317,6 +340,7 @@ void wp_gateway_on_attach_reply(struct wp_gateway *gateway, const Wp__AttachRepl
     wp_client_turn_end(client, &turn);
     wp_client_acks_send(client);
     wp_client_subscribe_try(client);
+    wp_client_held_drain(client);
 }
 
 void wp_gateway_on_subscribe_reply(struct wp_gateway *gateway, const Wp__SubscribeReply *reply)

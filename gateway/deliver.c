@@ -1,12 +1,15 @@
 /* Deliveries on their way from a router's frame to a device's socket.
  *
- *   1. Lower lanes write at most WP_WRITE_AHEAD_MAX ahead to one socket; more is held per lane. STAT is never
- * held.
- *   2. Within a lane the order of the router stays. */
+ *   1. Lower lanes write at most WP_WRITE_AHEAD_MAX ahead to one socket; more is held per lane. STAT is not
+ * held for that.
+ *   2. Within a lane the order of the router stays.
+ *   3. Nothing is written without a lease of the user's shard, nor before the shard's leader knows the
+ * session: what is held may be of a device that is connected elsewhere by now. */
 #include "gateway/gateway_internal.h"
 
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/metric.h"
@@ -38,6 +41,12 @@ static void deliver_write(struct wp_client *client, const Wp__Deliver *deliver, 
 static bool has_room(const struct wp_client *client)
 {
     return client->out.size + client->wire_bytes < WP_WRITE_AHEAD_MAX;
+}
+
+static bool may_write(const struct wp_client *client)
+{
+    return client->attach == WP_CLIENT_ATTACHED &&
+           wp_lease_held(client->gateway->leases, client->shard, wp_clock_boot_ms());
 }
 
 static void deliver_hold(struct wp_client *client, Wp__Lane lane, struct wp_slice payload)
@@ -74,8 +83,10 @@ void wp_gateway_on_deliver(struct wp_gateway *gateway, const Wp__Deliver *delive
         wp_metric_add(WP_M_UNDELIVERABLE, error != WP_E_CLOSED);
         return;
     }
-    if (deliver->lane != WP__LANE__STAT &&
-        (!has_room(client) || wp_holdback_has(&client->held, deliver->lane))) {
+    bool allowed = may_write(client);
+    if (!allowed || wp_holdback_has(&client->held, deliver->lane) ||
+        (deliver->lane != WP__LANE__STAT && !has_room(client))) {
+        wp_metric_add(WP_M_DELIVERIES_HELD, !allowed);
         deliver_hold(client, deliver->lane, payload);
         return;
     }
@@ -86,8 +97,8 @@ void wp_client_held_drain(struct wp_client *client)
 {
     struct wp_gateway *gateway = client->gateway;
     struct wp_held *held;
-    while (client->session.state == WP_SESSION_LIVE && has_room(client) &&
-           (held = wp_holdback_take(&client->held))) {
+    while (client->session.state == WP_SESSION_LIVE && client->held.bytes > 0 && has_room(client) &&
+           may_write(client) && (held = wp_holdback_take(&client->held))) {
         Wp__Deliver *deliver;
         gateway->held_bytes -= held->size;
         wp_arena_reset(&gateway->frame_arena);
@@ -97,4 +108,50 @@ void wp_client_held_drain(struct wp_client *client)
         }
         free(held);
     }
+}
+
+void wp_gateway_on_lease_reply(
+    struct wp_gateway *gateway, const struct wp_link *link, const Wp__LeaseReply *reply)
+{
+    uint64_t now_ms = wp_clock_boot_ms();
+    bool came = false;
+    for (size_t i = 0; gateway->leases && i < reply->n_shards; i++) {
+        if (wp_routing_leads(gateway->routing, link, reply->shards[i])) {
+            came |= wp_leases_granted(gateway->leases, reply->shards[i], reply->stamp_ms, now_ms);
+        }
+    }
+    for (uint32_t i = 0; came && i < gateway->slot_count; i++) {
+        if (gateway->slots[i].client) {
+            wp_client_held_drain(gateway->slots[i].client);
+        }
+    }
+}
+
+void wp_gateway_lease_turn(struct wp_gateway *gateway)
+{
+    uint64_t now_ms = wp_clock_boot_ms();
+    if (!gateway->leases || !wp_leases_turn(gateway->leases, now_ms)) {
+        return;
+    }
+    Wp__Lease lease = WP__LEASE__INIT;
+    lease.stamp_ms = now_ms;
+    wp_routing_broadcast(gateway->routing, WP_FRAME_LEASE, &lease.base);
+    wp_metric_set(WP_M_LEASES, wp_leases_count(gateway->leases, now_ms));
+}
+
+void wp_client_lease_check(struct wp_client *client)
+{
+    struct wp_gateway *gateway = client->gateway;
+    uint64_t now_ms = wp_clock_boot_ms();
+    if (client->session.state != WP_SESSION_LIVE ||
+        wp_lease_absent_ms(gateway->leases, client->shard, now_ms) < WP_LEASE_ABSENT_MS ||
+        now_ms - client->attached_boot_ms < WP_LEASE_ABSENT_MS) {
+        return;
+    }
+    struct wp_session_turn turn;
+    wp_metric_add(WP_M_SENT_AWAY, 1);
+    wp_client_turn_begin(client, &turn);
+    wp_session_close(
+        &client->session, &turn, WP_E_CLOSED, "no router answers this gateway; connect to another");
+    wp_client_turn_end(client, &turn);
 }

@@ -34,7 +34,9 @@ static int on_sharded(void *context, uint32_t shard_count)
         return WP_E_NOMEM;
     }
     int error = wp_submits_create(shard_count, &gateway->submits);
+    error = error ? error : wp_leases_create(shard_count, wp_clock_boot_ms(), &gateway->leases);
     if (error) {
+        wp_submits_destroy(&gateway->submits);
         free(choked);
         return error;
     }
@@ -47,7 +49,9 @@ static int on_sharded(void *context, uint32_t shard_count)
 static void on_shard_up(void *context, uint32_t shard)
 {
     struct wp_gateway *gateway = context;
+    wp_leases_hurry(gateway->leases);
     wp_submits_shard_found(gateway->submits, shard);
+    wp_gateway_waiting_hurry(gateway, shard);
     wp_gateway_waiting_walk(gateway);
     wp_gateway_pump(gateway, shard);
 }
@@ -139,6 +143,26 @@ static void on_kick(struct wp_gateway *gateway, const Wp__Kick *kick)
     wp_client_turn_end(client, &turn);
 }
 
+/* The shard that a frame speaks of; 0: none that we know. Session and ticket stand first in each. */
+static uint32_t frame_shard(
+    struct wp_gateway *gateway, enum wp_frame_type type, const ProtobufCMessage *message)
+{
+    switch (type) {
+    case WP_FRAME_ATTACH_REPLY:
+        return wp_gateway_session_shard(gateway, ((const Wp__AttachReply *)message)->session);
+    case WP_FRAME_SUBSCRIBE_REPLY:
+        return wp_gateway_session_shard(gateway, ((const Wp__SubscribeReply *)message)->session);
+    case WP_FRAME_DELIVER:
+        return wp_gateway_session_shard(gateway, ((const Wp__Deliver *)message)->session);
+    case WP_FRAME_KICK:
+        return wp_gateway_session_shard(gateway, ((const Wp__Kick *)message)->session);
+    default:
+        return gateway->submits
+                   ? wp_submits_shard_of(gateway->submits, ((const Wp__SubmitReply *)message)->ticket)
+                   : 0;
+    }
+}
+
 static void on_frame(void *context, struct wp_link *link, enum wp_frame_type type, struct wp_slice payload)
 {
     static const ProtobufCMessageDescriptor *const descriptors[] = {
@@ -147,6 +171,7 @@ static void on_frame(void *context, struct wp_link *link, enum wp_frame_type typ
         [WP_FRAME_SUBMIT_REPLY] = &wp__submit_reply__descriptor,
         [WP_FRAME_DELIVER] = &wp__deliver__descriptor,
         [WP_FRAME_KICK] = &wp__kick__descriptor,
+        [WP_FRAME_LEASE_REPLY] = &wp__lease_reply__descriptor,
     };
     struct wp_gateway *gateway = context;
     ProtobufCMessage *message;
@@ -158,6 +183,17 @@ static void on_frame(void *context, struct wp_link *link, enum wp_frame_type typ
     if (type >= sizeof descriptors / sizeof descriptors[0] || !descriptors[type] ||
         wp_schema_decode(descriptors[type], payload, &gateway->frame_arena, &message) != WP_OK) {
         wp_metric_add(WP_M_FABRIC_REFUSED, 1);
+        return;
+    }
+    if (type == WP_FRAME_LEASE_REPLY) {
+        wp_gateway_on_lease_reply(gateway, link, (const Wp__LeaseReply *)message);
+        return;
+    }
+    uint32_t shard = frame_shard(gateway, type, message);
+    if (!wp_routing_leads(gateway->routing, link, shard)) {
+        /* Of a session that ended meanwhile, or of a router that leads no more: its successor says it again.
+         */
+        wp_metric_add(WP_M_STALE_FRAMES, shard != 0);
         return;
     }
     switch (type) {
@@ -192,6 +228,7 @@ static void on_turn(void *context)
     struct wp_gateway *gateway = context;
     if (gateway->submits) {
         pump_all(gateway); /* what a reply gave back to its stream */
+        wp_gateway_lease_turn(gateway);
     }
     wp_gateway_turn(gateway);
 }
@@ -251,6 +288,7 @@ static void on_timer(uv_timer_t *timer)
 {
     struct wp_gateway *gateway = timer->data;
     gateway->phase = (gateway->phase + 1) % WP_TICK_PHASES;
+    wp_gateway_lease_turn(gateway);
     for (uint32_t i = gateway->phase; i < gateway->slot_count; i += WP_TICK_PHASES) {
         struct wp_client *client = gateway->slots[i].client;
         if (!client) {
@@ -263,10 +301,12 @@ static void on_timer(uv_timer_t *timer)
         }
         wp_session_tick(&client->session, &turn);
         wp_client_turn_end(client, &turn);
+        wp_client_lease_check(client);
         wp_client_acks_send(client);
         wp_client_subscribe_try(client);
     }
     if (gateway->phase % 5 == 0 && gateway->submits) {
+        wp_routing_tick(gateway->routing, wp_gateway_now_ms());
         give_up_late(gateway);
         pump_all(gateway);
         wp_gateway_detaches_flush(gateway);
@@ -348,6 +388,7 @@ void wp_gateway_destroy(struct wp_gateway **gateway)
     }
     wp_routing_destroy(&taken->routing);
     wp_submits_destroy(&taken->submits);
+    wp_leases_destroy(&taken->leases);
     wp_arena_fini(&taken->arena);
     wp_arena_fini(&taken->frame_arena);
     free(taken->choked);

@@ -40,17 +40,19 @@ struct wp_client {
     uint32_t shard;   /* of the user; 0 = not known yet */
     enum wp_client_attach attach;
     bool attached_once;    /* the next Attach carries a Resume */
+    bool asked_once;       /* an Attach was sent: the next one need not wait when a leader is found */
     bool subscribe_waits;  /* the Subscribe of the session's request is to be sent */
     bool starved;          /* input was left although it may have been whole packets: resume when unblocked */
     bool dirty;            /* in the list of clients that the end of the turn looks at */
     bool ended;            /* the end was logged */
     uint32_t paused_shard; /* publishes into a shard that takes no more; 0 = none */
     uint64_t attach_at_ms;
+    uint64_t attached_boot_ms; /* when the shard took the session last */
     uint64_t repeats_until_ms; /* after a Resume: a delivery may be of what was acknowledged already */
     uint64_t subscribe_at_ms;
     struct wp_buffer secret;    /* until attached */
     struct wp_stream **streams; /* [shard - 1]; NULL before the first PUBLISH */
-    struct wp_holdback held;    /* deliveries for which the socket has no room */
+    struct wp_holdback held;    /* deliveries for which the socket has no room, or the shard no lease */
     struct wp_buffer out;       /* bytes for the device; the edge takes them */
     size_t wire_bytes;          /* set by the edge: taken, not yet in the kernel */
     struct wp_client *waiting_next, *waiting_previous;

@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "gateway/gateway.h"
+#include "gateway/lease.h"
 #include "gateway/penalty.h"
 
 #define WP_TICK_MS 20u
@@ -33,6 +34,7 @@ struct wp_gateway {
     struct wp_gateway_setup config;
     struct wp_routing *routing;
     struct wp_submits *submits; /* NULL before the first shard map */
+    struct wp_leases *leases;   /* likewise */
     uint8_t *choked;            /* [shard - 1]: its senders are not read */
     struct wp_client_slot *slots;
     uint32_t slot_count, slot_free;
@@ -80,11 +82,21 @@ void wp_gateway_waiting_walk(struct wp_gateway *gateway);
 void wp_gateway_detaches_flush(struct wp_gateway *gateway);
 /* The link of the shard is gone, and with it the sessions there. */
 void wp_gateway_detaches_forget(struct wp_gateway *gateway, uint32_t shard);
+/* The shard of a session that an Attach was sent for; 0: unknown. */
+uint32_t wp_gateway_session_shard(struct wp_gateway *gateway, uint64_t session);
+/* The shard has a leader: whoever waits because it had none is tried now. */
+void wp_gateway_waiting_hurry(struct wp_gateway *gateway, uint32_t shard);
 void wp_gateway_on_attach_reply(struct wp_gateway *gateway, const Wp__AttachReply *reply);
 void wp_gateway_on_subscribe_reply(struct wp_gateway *gateway, const Wp__SubscribeReply *reply);
 
 /* deliver.c */
 void wp_gateway_on_deliver(struct wp_gateway *gateway, const Wp__Deliver *deliver, struct wp_slice payload);
 void wp_client_held_drain(struct wp_client *client);
+void wp_gateway_on_lease_reply(
+    struct wp_gateway *gateway, const struct wp_link *link, const Wp__LeaseReply *reply);
+/* Asks for leases when it is time. */
+void wp_gateway_lease_turn(struct wp_gateway *gateway);
+/* Ends the connection of a device whose shard has had no lease for too long. */
+void wp_client_lease_check(struct wp_client *client);
 
 #endif

@@ -1,9 +1,8 @@
-/* The cached map and the links behind it.
+/* Links, places, and telling the owner.
  *
- *   1. A shard's `up` is told to the owner exactly when its link is up and the map names it; every up is
- * followed by a down before the next up.
- *   2. A map replaces the cached one if it is not older, or if nothing of the cached one is reachable (a
- * cluster that was set up anew starts counting anew).
+ *   1. A shard's `up` is told exactly when its place has a link; every up is followed by a down before the
+ * next up, also when only the term changes.
+ *   2. Frames to a shard go where the owner was told that it is.
  *   3. Shard count and hash key never change once known: another cluster is not followed. */
 #include "gateway/routing.h"
 
@@ -15,114 +14,49 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "gateway/places.h"
+#include "gateway/routers.h"
 #include "proto/address.h"
 
-#define LINKS_MAX 64u
-#define ENDPOINT_SIZE_MAX 128u
 #define SHARDS_MAX 4096u
-
-struct router_link {
-    struct wp_link *link;
-    char endpoint[ENDPOINT_SIZE_MAX];
-    char node[WP_NAME_SIZE_MAX + 1];
-    bool up;
-};
-
-struct shard_place {
-    struct router_link *at; /* NULL: the map names nobody */
-    bool told_up;
-};
 
 struct wp_routing {
     struct wp_fabric *fabric;
     struct wp_routing_callbacks callbacks;
-    const struct wp_config_peer *routers;
-    uint32_t router_count;
-    struct router_link links[LINKS_MAX];
-    uint32_t link_count;
-    struct shard_place *places; /* [shard - 1] */
+    struct wp_routers *routers;
+    struct wp_places *places; /* NULL before the first map */
+    struct wp_place *told;    /* [shard - 1]: what the owner knows */
     uint32_t shard_count;
-    uint64_t map_version;
+    uint32_t up_count; /* shards told up */
     uint8_t hash_key[16];
     struct wp_arena arena;
 };
 
-static struct router_link *link_find(struct wp_routing *routing, const char *endpoint)
+static void shard_tell(struct wp_routing *routing, uint32_t shard, struct wp_place place)
 {
-    for (uint32_t i = 0; i < routing->link_count; i++) {
-        if (strcmp(routing->links[i].endpoint, endpoint) == 0) {
-            return &routing->links[i];
-        }
-    }
-    return NULL;
-}
-
-static const char *key_find(const struct wp_routing *routing, const char *node)
-{
-    for (uint32_t i = 0; i < routing->router_count; i++) {
-        if (strcmp(routing->routers[i].node, node) == 0) {
-            return routing->routers[i].key;
-        }
-    }
-    return NULL;
-}
-
-static int link_open(struct wp_routing *routing, const char *endpoint, const char *node, const char *key,
-    struct router_link **ret_link)
-{
-    if (routing->link_count == LINKS_MAX || strlen(endpoint) >= ENDPOINT_SIZE_MAX ||
-        strlen(node) > WP_NAME_SIZE_MAX) {
-        return WP_E_FULL;
-    }
-    struct router_link *link = &routing->links[routing->link_count];
-    int error = wp_fabric_connect(routing->fabric, endpoint, key, &link->link);
-    if (error) {
-        return error;
-    }
-    memcpy(link->endpoint, endpoint, strlen(endpoint) + 1);
-    memcpy(link->node, node, strlen(node) + 1);
-    link->up = false;
-    wp_link_set_user(link->link, link);
-    routing->link_count++;
-    *ret_link = link;
-    return WP_OK;
-}
-
-/* Brings what the owner knows of each shard in line with the links. */
-static void places_tell(struct wp_routing *routing)
-{
-    for (uint32_t i = 0; i < routing->shard_count; i++) {
-        struct shard_place *place = &routing->places[i];
-        bool up = place->at && place->at->up;
-        if (up == place->told_up) {
-            continue;
-        }
-        place->told_up = up;
-        (up ? routing->callbacks.shard_up : routing->callbacks.shard_down)(routing->callbacks.context, i + 1);
-    }
-}
-
-static void place_set(struct wp_routing *routing, uint32_t shard, struct router_link *at)
-{
-    struct shard_place *place = &routing->places[shard - 1];
-    if (place->at == at) {
+    struct wp_place *told = &routing->told[shard - 1];
+    bool same = told->link == place.link && (place.link == WP_PLACE_NONE || told->term == place.term);
+    if (same) {
         return;
     }
-    if (place->told_up) {
-        place->told_up = false;
+    if (told->link != WP_PLACE_NONE) {
+        told->link = WP_PLACE_NONE;
+        routing->up_count--;
         routing->callbacks.shard_down(routing->callbacks.context, shard);
     }
-    place->at = at;
+    if (place.link != WP_PLACE_NONE) {
+        *told = place;
+        routing->up_count++;
+        routing->callbacks.shard_up(routing->callbacks.context, shard);
+    }
 }
 
-static bool any_up(const struct wp_routing *routing)
+/* Brings what the owner knows of each shard in line. */
+static void places_tell(struct wp_routing *routing)
 {
-    for (uint32_t i = 0; i < routing->shard_count; i++) {
-        if (routing->places[i].told_up) {
-            return true;
-        }
+    for (uint32_t shard = 1; shard <= routing->shard_count; shard++) {
+        shard_tell(routing, shard, wp_places_get(routing->places, shard));
     }
-    return false;
 }
 
 /* Takes the numbers that are fixed for the life of a cluster. WP_OK or the reason not to follow this map. */
@@ -137,117 +71,125 @@ static int map_adopt(struct wp_routing *routing, const Wp__ShardMap *map)
                     memcmp(routing->hash_key, map->hash_key.data, sizeof routing->hash_key) == 0;
         return same ? WP_OK : WP_E_INVALID;
     }
-    struct shard_place *places = calloc(map->shard_count, sizeof *places);
-    if (!places) {
-        return WP_E_NOMEM;
-    }
-    int error = routing->callbacks.sharded(routing->callbacks.context, map->shard_count);
+    struct wp_place *told = calloc(map->shard_count, sizeof *told);
+    struct wp_places *places = NULL;
+    int error = told ? wp_places_create(map->shard_count, WP_ROUTER_LINKS_MAX, &places) : WP_E_NOMEM;
+    error = error ? error : routing->callbacks.sharded(routing->callbacks.context, map->shard_count);
     if (error) {
-        free(places);
+        wp_places_destroy(&places);
+        free(told);
         return error;
     }
+    for (uint32_t i = 0; i < map->shard_count; i++) {
+        told[i].link = WP_PLACE_NONE;
+    }
+    for (uint32_t i = 0; i < WP_ROUTER_LINKS_MAX; i++) {
+        if (wp_routers_at(routing->routers, i)->up) {
+            wp_places_link_up(places, i);
+        }
+    }
+    routing->told = told;
     routing->places = places;
     routing->shard_count = map->shard_count;
     memcpy(routing->hash_key, map->hash_key.data, sizeof routing->hash_key);
     return WP_OK;
 }
 
-static void map_place(struct wp_routing *routing, const Wp__ShardPlace *place)
+/* The places of a map that came on the link `number`. */
+static int map_places(struct wp_routing *routing, const Wp__ShardMap *map, uint32_t number)
 {
-    if (place->shard < 1 || place->shard > routing->shard_count) {
-        return;
-    }
-    struct router_link *link = link_find(routing, place->endpoint);
-    if (!link) {
-        const char *key = key_find(routing, place->node);
-        int error = key ? link_open(routing, place->endpoint, place->node, key, &link) : WP_E_NOT_FOUND;
-        if (error) {
-            char quoted[160];
-            wp_log(WP_LOG_ERROR, "router_unreachable", "node=%s reason=%s",
-                wp_log_quote(place->node, quoted, sizeof quoted),
-                error == WP_E_NOT_FOUND ? "no-key-in-configuration" : wp_error_slug(error));
-            return;
-        }
-    }
-    place_set(routing, place->shard, link);
-}
-
-/* Connects every reactor of a router that the map names. */
-static void map_router(struct wp_routing *routing, const Wp__RouterPlace *router)
-{
-    const char *colon = strrchr(router->endpoint, ':');
-    unsigned long port = colon ? strtoul(colon + 1, NULL, 10) : 0;
-    for (uint32_t i = 0; i < router->reactors && i < LINKS_MAX && port > 0; i++) {
-        char endpoint[ENDPOINT_SIZE_MAX];
-        struct router_link *link;
-        snprintf(endpoint, sizeof endpoint, "%.*s:%lu", (int)(colon - router->endpoint), router->endpoint,
-            port + i);
-        if (link_find(routing, endpoint)) {
+    int error = WP_OK;
+    for (size_t i = 0; !error && i < map->n_places; i++) {
+        const Wp__ShardPlace *place = map->places[i];
+        if (place->shard < 1 || place->shard > routing->shard_count) {
             continue;
         }
-        int error = link_open(routing, endpoint, router->node, router->key, &link);
-        if (error) {
-            wp_log(WP_LOG_ERROR, "router_unreachable", "endpoint=%s reason=%s", endpoint,
-                wp_error_slug(error));
-        }
+        uint32_t at = place->node[0] ? wp_routers_reach(routing->routers, place->node, place->endpoint)
+                                     : WP_ROUTER_NONE;
+        error = wp_places_told(
+            routing->places, number, place->shard, place->term, at == WP_ROUTER_NONE ? WP_PLACE_NONE : at);
     }
+    return error;
 }
 
-static void map_take(struct wp_routing *routing, struct wp_slice payload)
+static void map_take(struct wp_routing *routing, struct wp_link *link, struct wp_slice payload)
 {
     Wp__ShardMap *map;
     wp_arena_reset(&routing->arena);
     int error =
         wp_schema_decode(&wp__shard_map__descriptor, payload, &routing->arena, (ProtobufCMessage **)&map);
     error = error ? error : map_adopt(routing, map);
+    if (!error && map->n_routers > 0) {
+        error = wp_routers_take(routing->routers, map->version, map->routers, map->n_routers);
+    }
+    /* The list may have ended the very link that it came on. */
+    uint32_t number = wp_routers_number(routing->routers, link);
+    if (!error && number != WP_ROUTER_NONE) {
+        error = map_places(routing, map, number);
+    }
     if (error) {
         wp_log(WP_LOG_ERROR, "shard_map_refused", "reason=%s", wp_error_slug(error));
-        return;
     }
-    if (map->version < routing->map_version && any_up(routing)) {
-        return;
+    if (routing->places) {
+        places_tell(routing);
     }
-    routing->map_version = map->version;
-    for (size_t i = 0; i < map->n_routers; i++) {
-        map_router(routing, map->routers[i]);
-    }
-    for (size_t i = 0; i < map->n_places; i++) {
-        map_place(routing, map->places[i]);
-    }
-    places_tell(routing);
 }
 
 static void on_up(void *context, struct wp_link *link)
 {
     struct wp_routing *routing = context;
-    struct router_link *router = wp_link_user(link);
-    if (!router) {
-        return; /* before link_open returned: a link is never up at once */
+    uint32_t number = wp_routers_number(routing->routers, link);
+    if (number == WP_ROUTER_NONE) {
+        return;
     }
+    struct wp_router_link *router = wp_routers_at(routing->routers, number);
     router->up = true;
     snprintf(router->node, sizeof router->node, "%s", wp_link_node(link));
     wp_log(WP_LOG_INFO, "router_up", "peer=%s endpoint=%s", router->node, router->endpoint);
-    places_tell(routing);
+    if (routing->places) {
+        wp_places_link_up(routing->places, number);
+    }
 }
 
 static void on_down(void *context, struct wp_link *link, int error)
 {
     struct wp_routing *routing = context;
-    struct router_link *router = wp_link_user(link);
-    if (!router || !router->up) {
+    uint32_t number = wp_routers_number(routing->routers, link);
+    if (number == WP_ROUTER_NONE || !wp_routers_at(routing->routers, number)->up) {
         return;
     }
+    struct wp_router_link *router = wp_routers_at(routing->routers, number);
     router->up = false;
     wp_log(WP_LOG_WARN, "router_down", "peer=%s endpoint=%s reason=%s", router->node, router->endpoint,
         wp_error_slug(error));
-    places_tell(routing);
+    if (routing->places) {
+        wp_places_link_down(routing->places, number);
+        places_tell(routing);
+    }
+    if (wp_routers_up_count(routing->routers) == 0) {
+        wp_routers_lost(routing->routers);
+    }
+}
+
+/* The list of the cluster has this one no more. */
+static void on_gone(void *context, uint32_t number)
+{
+    struct wp_routing *routing = context;
+    wp_routers_at(routing->routers, number)->up = false;
+    if (routing->places) {
+        wp_places_link_gone(routing->places, number);
+        places_tell(routing);
+    }
 }
 
 static void on_frame(void *context, struct wp_link *link, enum wp_frame_type type, struct wp_slice payload)
 {
     struct wp_routing *routing = context;
+    if (wp_routers_number(routing->routers, link) == WP_ROUTER_NONE) {
+        return; /* left behind by a link that is disconnected */
+    }
     if (type == WP_FRAME_SHARD_MAP) {
-        map_take(routing, payload);
+        map_take(routing, link, payload);
         return;
     }
     routing->callbacks.frame(routing->callbacks.context, link, type, payload);
@@ -274,8 +216,6 @@ int wp_routing_create(const struct wp_routing_config *config, const struct wp_ro
         return WP_E_NOMEM;
     }
     routing->callbacks = *callbacks;
-    routing->routers = config->routers;
-    routing->router_count = config->router_count;
     wp_arena_init(&routing->arena, (size_t)4 * WP_FRAME_SIZE_MAX);
     const struct wp_fabric_callbacks fabric = {.context = routing,
         .up = on_up,
@@ -284,11 +224,12 @@ int wp_routing_create(const struct wp_routing_config *config, const struct wp_ro
         .turn = on_turn,
         .writable = on_writable};
     int error = wp_fabric_create(&config->fabric, &fabric, &routing->fabric);
-    for (uint32_t i = 0; !error && i < config->router_count; i++) {
-        struct router_link *link;
-        error = link_open(
-            routing, config->routers[i].endpoint, config->routers[i].node, config->routers[i].key, &link);
-    }
+    const struct wp_routers_config routers = {.fabric = routing->fabric,
+        .routers = config->routers,
+        .router_count = config->router_count,
+        .context = routing,
+        .gone = on_gone};
+    error = error ? error : wp_routers_create(&routers, &routing->routers);
     if (error) {
         wp_routing_destroy(&routing);
         return error;
@@ -305,8 +246,10 @@ void wp_routing_destroy(struct wp_routing **routing)
     if ((*routing)->fabric) {
         wp_fabric_destroy(&(*routing)->fabric);
     }
+    wp_routers_destroy(&(*routing)->routers);
+    wp_places_destroy(&(*routing)->places);
     wp_arena_fini(&(*routing)->arena);
-    free((*routing)->places);
+    free((*routing)->told);
     free(*routing);
     *routing = NULL;
 }
@@ -321,18 +264,48 @@ uint32_t wp_routing_shard_count(const struct wp_routing *routing)
     return routing->shard_count;
 }
 
+static struct wp_link *leader_link(const struct wp_routing *routing, uint32_t shard)
+{
+    if (shard < 1 || shard > routing->shard_count || routing->told[shard - 1].link == WP_PLACE_NONE) {
+        return NULL;
+    }
+    return wp_routers_at(routing->routers, routing->told[shard - 1].link)->link;
+}
+
 bool wp_routing_shard_up(const struct wp_routing *routing, uint32_t shard)
 {
-    return shard >= 1 && shard <= routing->shard_count && routing->places[shard - 1].told_up;
+    return leader_link(routing, shard) != NULL;
+}
+
+bool wp_routing_leads(const struct wp_routing *routing, const struct wp_link *link, uint32_t shard)
+{
+    return link && leader_link(routing, shard) == link;
 }
 
 int wp_routing_send(struct wp_routing *routing, uint32_t shard, enum wp_link_lane lane,
     enum wp_frame_type type, const ProtobufCMessage *message)
 {
-    if (!wp_routing_shard_up(routing, shard)) {
-        return WP_E_CLOSED;
+    struct wp_link *link = leader_link(routing, shard);
+    return link ? wp_link_send(link, lane, type, message) : WP_E_CLOSED;
+}
+
+void wp_routing_broadcast(
+    struct wp_routing *routing, enum wp_frame_type type, const ProtobufCMessage *message)
+{
+    for (uint32_t i = 0; i < WP_ROUTER_LINKS_MAX; i++) {
+        struct wp_router_link *router = wp_routers_at(routing->routers, i);
+        if (router->link && router->up) {
+            (void)wp_link_send(router->link, WP_LINK_CONTROL, type, message);
+        }
     }
-    return wp_link_send(routing->places[shard - 1].at->link, lane, type, message);
+}
+
+void wp_routing_tick(struct wp_routing *routing, uint64_t now_ms)
+{
+    if (routing->places) {
+        wp_places_tick(routing->places, now_ms);
+        places_tell(routing);
+    }
 }
 
 bool wp_routing_ready(const struct wp_routing *routing, char *ret_why, size_t why_size)
@@ -341,23 +314,37 @@ bool wp_routing_ready(const struct wp_routing *routing, char *ret_why, size_t wh
         snprintf(ret_why, why_size, "no router has sent a shard map yet");
         return false;
     }
-    for (uint32_t i = 0; i < routing->shard_count; i++) {
-        if (!routing->places[i].told_up) {
-            const struct router_link *at = routing->places[i].at;
-            snprintf(ret_why, why_size, "no link to the leader of shard %u (%s)", i + 1,
-                at ? at->endpoint : "unknown");
-            return false;
+    for (uint32_t shard = 1; shard <= routing->shard_count; shard++) {
+        if (routing->told[shard - 1].link != WP_PLACE_NONE) {
+            continue;
         }
+        uint32_t named = wp_places_named(routing->places, shard);
+        const struct wp_router_link *router =
+            named == WP_PLACE_NONE ? NULL : wp_routers_at(routing->routers, named);
+        snprintf(ret_why, why_size, "no link to the leader of shard %u (%s); %u of %u shards have theirs",
+            shard,
+            !router      ? "unknown"
+            : router->up ? "not chosen yet"
+                         : router->endpoint,
+            routing->up_count, routing->shard_count);
+        return false;
     }
     return true;
+}
+
+uint32_t wp_routing_shards_up(const struct wp_routing *routing)
+{
+    return routing->up_count;
 }
 
 void wp_routing_links_each(const struct wp_routing *routing,
     void (*each)(void *context, const char *node, const char *endpoint, bool up), void *context)
 {
-    for (uint32_t i = 0; i < routing->link_count; i++) {
-        const struct router_link *link = &routing->links[i];
-        each(context, link->node, link->endpoint, link->up);
+    for (uint32_t i = 0; i < WP_ROUTER_LINKS_MAX; i++) {
+        const struct wp_router_link *router = wp_routers_at(routing->routers, i);
+        if (router->link) {
+            each(context, router->node, router->endpoint, router->up);
+        }
     }
 }
 

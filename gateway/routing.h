@@ -1,8 +1,7 @@
-/* Where shards are: the cached shard map, one fabric link per router endpoint, the link of each shard's
- * leader.
+/* Where shards are: what routers tell (gateway/places.h), one fabric link per reactor of each router
+ * (gateway/routers.h), and the link of each shard's leader.
  *
- * Runs on the loop of its fabric; one thread. Routers named in the configuration are connected at once;
- * endpoints that a shard map names are connected when first seen, with the key configured for their node. */
+ * Runs on the loop of its fabric; one thread. */
 #ifndef WP_GATEWAY_ROUTING_H
 #define WP_GATEWAY_ROUTING_H
 
@@ -27,10 +26,12 @@ struct wp_routing_callbacks {
     /* The first map came: shards are numbered 1..shard_count for good. WP_OK or an error that makes the map
      * useless. */
     int (*sharded)(void *context, uint32_t shard_count);
-    /* Frames to the shard flow from now on / no more; all soft state on the other side is new / gone. */
+    /* Frames to the shard flow from now on / no more; all soft state on the other side is new / gone. A
+     * leader that changes is a down and an up, also when every link lives. */
     void (*shard_up)(void *context, uint32_t shard);
     void (*shard_down)(void *context, uint32_t shard);
-    /* A frame that is not about the map; payload borrowed. */
+    /* A frame that is not about the map; payload borrowed. What a frame says of a shard counts only when
+     * wp_routing_leads. */
     void (*frame)(void *context, struct wp_link *link, enum wp_frame_type type, struct wp_slice payload);
     /* Every frame of this wake-up was handed up. */
     void (*turn)(void *context);
@@ -48,16 +49,30 @@ uint32_t wp_routing_shard_of(const struct wp_routing *routing, const char *user)
 uint32_t wp_routing_shard_count(const struct wp_routing *routing);
 bool wp_routing_shard_up(const struct wp_routing *routing, uint32_t shard);
 
+/* Whether frames of `shard` that came on `link` are those of its leader: an old leader may still be talking.
+ */
+bool wp_routing_leads(const struct wp_routing *routing, const struct wp_link *link, uint32_t shard);
+
 /* Sends to the leader of `shard`. WP_OK, WP_E_CLOSED (no link or not up), or the errors of wp_link_send. */
 int wp_routing_send(struct wp_routing *routing, uint32_t shard, enum wp_link_lane lane,
     enum wp_frame_type type, const ProtobufCMessage *message);
 
-/* Whether the map is known and every link that it needs is up; otherwise ret_why says what is missing. */
+/* Sends to every reactor of every router that is up. One that takes nothing now does without. */
+void wp_routing_broadcast(
+    struct wp_routing *routing, enum wp_frame_type type, const ProtobufCMessage *message);
+
+/* Time passed; call a few times a second. */
+void wp_routing_tick(struct wp_routing *routing, uint64_t now_ms);
+
+/* Whether the map is known and every shard has a leader that is connected; otherwise ret_why says what is
+ * missing. */
 bool wp_routing_ready(const struct wp_routing *routing, char *ret_why, size_t why_size);
 
 /* Calls `each` for every link. `node` is "" before the first hello. */
 void wp_routing_links_each(const struct wp_routing *routing,
     void (*each)(void *context, const char *node, const char *endpoint, bool up), void *context);
+/* How many shards have a leader that is connected. */
+uint32_t wp_routing_shards_up(const struct wp_routing *routing);
 
 /* Sends what is queued now. For clean stop. */
 void wp_routing_flush(struct wp_routing *routing);

@@ -59,6 +59,7 @@ struct shard {
     struct wp_stream *offered; /* what wp_submits_next gave */
     uint64_t waiting_bytes;
     uint64_t retry_ms;
+    uint64_t answered_ms; /* when it last answered one for good */
 };
 
 struct slot {
@@ -373,12 +374,24 @@ static void renumber_from(struct wp_submits *submits, struct entry *refused, uin
     stream->refused_sequence = 0;
 }
 
+static struct entry *ticket_find(const struct wp_submits *submits, uint64_t ticket)
+{
+    uint32_t slot = (uint32_t)ticket;
+    struct entry *entry = slot < submits->slot_count ? submits->slots[slot].entry : NULL;
+    return entry && entry->ticket != 0 && entry->ticket == ticket ? entry : NULL;
+}
+
+uint32_t wp_submits_shard_of(const struct wp_submits *submits, uint64_t ticket)
+{
+    const struct entry *entry = ticket_find(submits, ticket);
+    return entry ? entry->stream->shard : 0;
+}
+
 bool wp_submits_reply(struct wp_submits *submits, const Wp__SubmitReply *reply, uint64_t now_ms,
     struct wp_submit_answer *ret_answer)
 {
-    uint32_t slot = (uint32_t)reply->ticket;
-    struct entry *entry = slot < submits->slot_count ? submits->slots[slot].entry : NULL;
-    if (!entry || entry->ticket == 0 || entry->ticket != reply->ticket) {
+    struct entry *entry = ticket_find(submits, reply->ticket);
+    if (!entry) {
         return false;
     }
     struct wp_stream *stream = entry->stream;
@@ -406,6 +419,7 @@ bool wp_submits_reply(struct wp_submits *submits, const Wp__SubmitReply *reply, 
     default:
         break;
     }
+    shard_get(submits, stream->shard)->answered_ms = now_ms;
     *ret_answer = (struct wp_submit_answer){stream->owner, entry->publish, reply->error, reply->accepted_ms};
     entry_remove(submits, entry);
     return true;
@@ -435,7 +449,7 @@ bool wp_submits_give_up(struct wp_submits *submits, uint32_t shard_number, bool 
         if (age_ms < WP_SUBMIT_WAIT_MS) {
             return false;
         }
-        bool waits = entry->ticket == 0 || !up;
+        bool waits = (entry->ticket == 0 || !up) && now_ms - shard->answered_ms >= WP_SUBMIT_WAIT_MS;
         if (waits || age_ms >= WP_SUBMIT_ANSWER_MS) {
             *ret_answer = (struct wp_submit_answer){
                 entry->stream->owner, entry->publish, waits ? WP_E_UNAVAILABLE : WP_E_TIMEOUT, 0};

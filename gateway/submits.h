@@ -16,7 +16,8 @@
 
 #include "proto/schema.h"
 
-#define WP_SUBMIT_WAIT_MS 5000u    /* a submit that could not be sent is given up after it */
+#define WP_SUBMIT_WAIT_MS                                                                                    \
+    5000u /* a submit that could not be sent is given up when its shard took nothing so long */
 #define WP_SUBMIT_ANSWER_MS 30000u /* a submit on a live link that is never answered is given up after it */
 #define WP_SUBMIT_RETRY_MS 100u    /* pause of a shard that has no leader */
 
@@ -59,13 +60,16 @@ void wp_submits_sent(struct wp_submits *submits, uint32_t shard);
 bool wp_submits_reply(struct wp_submits *submits, const Wp__SubmitReply *reply, uint64_t now_ms,
     struct wp_submit_answer *ret_answer);
 
+/* Shard of the submit with this ticket; 0: it was answered, or is to be sent again. */
+uint32_t wp_submits_shard_of(const struct wp_submits *submits, uint64_t ticket);
+
 /* The link of the shard is gone, or another router leads it: everything unanswered is to be sent again. */
 void wp_submits_shard_lost(struct wp_submits *submits, uint32_t shard);
 /* The shard can be tried at once, whatever was said before. */
 void wp_submits_shard_found(struct wp_submits *submits, uint32_t shard);
 
 /* Gives up one submit of `shard` that waited too long; false when there is none (left). `up`: its link is up.
- */
+ * What waits behind others while the shard takes them one by one, as after a fail-over, is not given up. */
 bool wp_submits_give_up(struct wp_submits *submits, uint32_t shard, bool up, uint64_t now_ms,
     struct wp_submit_answer *ret_answer);
 

@@ -12,6 +12,8 @@
 #include "router/dispatch_wire.h"
 #include "router/reactor_report.h"
 
+#define LEASE_ECHO_MS 500u /* the shortest election timeout of the groups */
+
 static void frame_bad(struct wp_reactor *reactor, struct peer *peer, enum wp_frame_type type, int error)
 {
     (void)reactor;
@@ -287,6 +289,28 @@ static void frame_ack(struct wp_reactor *reactor, struct peer *peer, const Proto
     }
 }
 
+/* The shards that this reactor vouches for: it leads them, and a majority said so less than an election timeout
+ * ago by the clock as it is now, not as it was when this process stood still. A reply that does not fit is left
+ * out: the next request comes soon. */
+static void frame_lease(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message)
+{
+    Wp__LeaseReply reply = WP__LEASE_REPLY__INIT;
+    uint32_t *shards = wp_arena_alloc(&reactor->frame_arena, reactor->shard_count * sizeof(*shards));
+    reply.stamp_ms = ((const Wp__Lease *)message)->stamp_ms;
+    reply.shards = shards;
+    uint64_t now_ms = wp_clock_boot_ms();
+    for (struct shard *shard = wp_shard_next(reactor, NULL); shards && shard;
+         shard = wp_shard_next(reactor, shard)) {
+        uint64_t accepted_ms = wp_group_lease_ms(shard->group);
+        if (shard_check(shard) == WP_OK && accepted_ms > 0 && now_ms < accepted_ms + LEASE_ECHO_MS) {
+            shards[reply.n_shards++] = shard->number;
+        }
+    }
+    if (reply.n_shards > 0) {
+        (void)wp_link_send(peer->link, WP_LINK_CONTROL, WP_FRAME_LEASE_REPLY, &reply.base);
+    }
+}
+
 struct frame_row {
     const ProtobufCMessageDescriptor *descriptor;
     void (*take)(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message);
@@ -297,6 +321,7 @@ static const struct frame_row frame_rows[] = {
     [WP_FRAME_DETACH] = {&wp__detach__descriptor, frame_detach},
     [WP_FRAME_SUBSCRIBE] = {&wp__subscribe__descriptor, frame_subscribe},
     [WP_FRAME_ACK] = {&wp__ack__descriptor, frame_ack},
+    [WP_FRAME_LEASE] = {&wp__lease__descriptor, frame_lease},
 };
 
 void wp_reactor_frame(

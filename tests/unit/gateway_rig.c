@@ -32,49 +32,80 @@ uint64_t rig_now_ms(void)
 /* --- the fake router
  * ---------------------------------------------------------------------------------------- */
 
-static void router_send(
-    struct rig *rig, enum wp_link_lane lane, enum wp_frame_type type, const ProtobufCMessage *message)
+static void router_send(struct rig_router *router, enum wp_link_lane lane, enum wp_frame_type type,
+    const ProtobufCMessage *message)
 {
-    if (rig->router.link) {
-        assert_int_equal(wp_link_send(rig->router.link, lane, type, message), WP_OK);
+    if (router->link) {
+        assert_int_equal(wp_link_send(router->link, lane, type, message), WP_OK);
     }
+}
+
+static void place_fill(Wp__RouterPlace *place, struct rig_router *router)
+{
+    wp__router_place__init(place);
+    place->node = (char *)(uintptr_t)router->name;
+    place->endpoint = router->endpoint;
+    place->key = router->keys.public_text;
+    place->reactors = 1;
+}
+
+void rig_map_send(struct rig_router *router)
+{
+    struct rig *rig = router->rig;
+    Wp__ShardMap map = WP__SHARD_MAP__INIT;
+    Wp__ShardPlace places[RIG_SHARDS], *rows[RIG_SHARDS];
+    Wp__RouterPlace routers[2], *router_rows[2] = {&routers[0], &routers[1]};
+    for (uint32_t i = 0; i < RIG_SHARDS; i++) {
+        wp__shard_place__init(&places[map.n_places]);
+        places[map.n_places].shard = i + 1;
+        places[map.n_places].node = (char *)(uintptr_t)router->name;
+        places[map.n_places].endpoint = router->endpoint;
+        places[map.n_places].term = router->terms[i];
+        rows[map.n_places] = &places[map.n_places];
+        map.n_places += router->terms[i] > 0;
+    }
+    map.version = router->roster;
+    map.hash_key = (ProtobufCBinaryData){16, rig->router.hash_key};
+    map.shard_count = RIG_SHARDS;
+    map.places = rows;
+    if (router->roster > 0) {
+        place_fill(&routers[0], router);
+        place_fill(&routers[1], router == &rig->router ? &rig->other : &rig->router);
+        map.routers = router_rows;
+        map.n_routers = router->lists_other ? 2 : 1;
+    }
+    router_send(router, WP_LINK_CONTROL, WP_FRAME_SHARD_MAP, &map.base);
+}
+
+void rig_lead(struct rig_router *router, uint64_t term)
+{
+    for (uint32_t i = 0; i < RIG_SHARDS; i++) {
+        router->terms[i] = term;
+    }
+    rig_map_send(router);
 }
 
 static void on_up(void *context, struct wp_link *link)
 {
-    struct rig *rig = context;
-    rig->router.link = link;
-    Wp__ShardMap map = WP__SHARD_MAP__INIT;
-    Wp__ShardPlace places[RIG_SHARDS], *rows[RIG_SHARDS];
-    for (uint32_t i = 0; i < RIG_SHARDS; i++) {
-        wp__shard_place__init(&places[i]);
-        places[i].shard = i + 1;
-        places[i].node = (char *)(uintptr_t) "router-1";
-        places[i].endpoint = rig->router.endpoint;
-        rows[i] = &places[i];
-    }
-    map.version = 1;
-    map.hash_key = (ProtobufCBinaryData){16, rig->router.hash_key};
-    map.shard_count = RIG_SHARDS;
-    map.places = rows;
-    map.n_places = RIG_SHARDS;
-    router_send(rig, WP_LINK_CONTROL, WP_FRAME_SHARD_MAP, &map.base);
+    struct rig_router *router = context;
+    router->link = link;
+    rig_map_send(router);
 }
 
 static void on_down(void *context, struct wp_link *link, int error)
 {
-    struct rig *rig = context;
+    struct rig_router *router = context;
     (void)error;
-    if (rig->router.link == link) {
-        rig->router.link = NULL;
-        memset(rig->router.attached, 0, sizeof rig->router.attached);
+    if (router->link == link) {
+        router->link = NULL;
+        memset(router->attached, 0, sizeof router->attached);
     }
 }
 
-static struct rig_attached *attached_find(struct rig *rig, const char *user, const char *device)
+static struct rig_attached *attached_find(struct rig_router *router, const char *user, const char *device)
 {
     for (unsigned i = 0; i < 64; i++) {
-        struct rig_attached *row = &rig->router.attached[i];
+        struct rig_attached *row = &router->attached[i];
         if (row->used && strcmp(row->user, user) == 0 && (!device || strcmp(row->device, device) == 0)) {
             return row;
         }
@@ -82,17 +113,16 @@ static struct rig_attached *attached_find(struct rig *rig, const char *user, con
     return NULL;
 }
 
-static void kick_send(struct rig *rig, uint64_t session, int error)
+static void kick_send(struct rig_router *router, uint64_t session, int error)
 {
     Wp__Kick kick = WP__KICK__INIT;
     kick.session = session;
     kick.error = error;
-    router_send(rig, WP_LINK_CONTROL, WP_FRAME_KICK, &kick.base);
+    router_send(router, WP_LINK_CONTROL, WP_FRAME_KICK, &kick.base);
 }
 
-static void attach_take(struct rig *rig, const Wp__Attach *attach)
+static void attach_take(struct rig_router *router, const Wp__Attach *attach)
 {
-    struct rig_router *router = &rig->router;
     Wp__AttachReply reply = WP__ATTACH_REPLY__INIT;
     reply.session = attach->session;
     reply.error = router->attach_answer;
@@ -110,9 +140,9 @@ static void attach_take(struct rig *rig, const Wp__Attach *attach)
         reply.error = reply.error ? reply.error : WP_E_AUTH;
     }
     if (reply.error == WP_OK) {
-        struct rig_attached *row = attached_find(rig, attach->user, attach->device);
+        struct rig_attached *row = attached_find(router, attach->user, attach->device);
         if (row && row->session != attach->session) {
-            kick_send(rig, row->session, WP_E_STALE_EPOCH);
+            kick_send(router, row->session, WP_E_STALE_EPOCH);
         }
         for (unsigned i = 0; !row && i < 64; i++) {
             row = router->attached[i].used ? NULL : &router->attached[i];
@@ -128,17 +158,32 @@ static void attach_take(struct rig *rig, const Wp__Attach *attach)
         reply.session_present = row->inbox;
         reply.inbox_subscribed = row->inbox;
     }
-    router_send(rig, WP_LINK_CONTROL, WP_FRAME_ATTACH_REPLY, &reply.base);
+    router_send(router, WP_LINK_CONTROL, WP_FRAME_ATTACH_REPLY, &reply.base);
 }
 
-static void submit_take(struct rig *rig, const Wp__Submit *submit)
+static void submit_answer(struct rig_router *router, uint64_t ticket, int error)
 {
-    struct rig_router *router = &rig->router;
+    Wp__SubmitReply reply = WP__SUBMIT_REPLY__INIT;
+    reply.ticket = ticket;
+    reply.error = error;
+    reply.accepted_ms = 1700000000000u;
+    router_send(router, WP_LINK_CONTROL, WP_FRAME_SUBMIT_REPLY, &reply.base);
+}
+
+void rig_answer(struct rig_router *router, uint32_t index, int error)
+{
+    submit_answer(router, router->tickets[index], error);
+}
+
+static void submit_take(struct rig_router *router, const Wp__Submit *submit)
+{
     Wp__Envelope *envelope = wp__envelope__unpack(NULL, submit->envelope.len, submit->envelope.data);
     assert_non_null(envelope);
     assert_int_equal(wp_envelope_check(envelope), WP_OK);
-    assert_int_equal(submit->shard, wp_shard_of(router->hash_key, RIG_SHARDS, envelope->header->recipient));
+    assert_int_equal(
+        submit->shard, wp_shard_of(router->rig->router.hash_key, RIG_SHARDS, envelope->header->recipient));
     WP_ASSERT(router->submit_count < RIG_LOG_MAX);
+    router->tickets[router->submit_count] = submit->ticket;
     struct rig_submit *row = &router->submits[router->submit_count++];
     memset(row, 0, sizeof *row);
     strcpy(row->user, submit->user);
@@ -153,20 +198,33 @@ static void submit_take(struct rig *rig, const Wp__Submit *submit)
     row->body_first = envelope->body.len ? envelope->body.data[0] : 0;
     row->gateway_made_id = envelope->header->gateway_made_id;
     if (!router->silent) {
-        Wp__SubmitReply reply = WP__SUBMIT_REPLY__INIT;
-        reply.ticket = submit->ticket;
-        reply.accepted_ms = 1700000000000u;
-        reply.error = router->answer                          ? router->answer
-                      : strcmp(row->recipient, "nobody") == 0 ? WP_E_UNKNOWN_RECIPIENT
-                      : strcmp(row->recipient, "full") == 0   ? WP_E_MAILBOX_FULL
-                                                              : WP_OK;
-        router_send(rig, WP_LINK_CONTROL, WP_FRAME_SUBMIT_REPLY, &reply.base);
-        if (router->deliver && reply.error == WP_OK) {
-            rig_deliver(
-                rig, row->recipient, row->lane, (const char *)envelope->body.data, envelope->body.len, false);
+        int error = router->answer                          ? router->answer
+                    : strcmp(row->recipient, "nobody") == 0 ? WP_E_UNKNOWN_RECIPIENT
+                    : strcmp(row->recipient, "full") == 0   ? WP_E_MAILBOX_FULL
+                                                            : WP_OK;
+        submit_answer(router, submit->ticket, error);
+        if (router->deliver && error == WP_OK) {
+            rig_deliver(router->rig, row->recipient, row->lane, (const char *)envelope->body.data,
+                envelope->body.len, false);
         }
     }
     wp__envelope__free_unpacked(envelope, NULL);
+}
+
+static void lease_take(struct rig_router *router, const Wp__Lease *lease)
+{
+    Wp__LeaseReply reply = WP__LEASE_REPLY__INIT;
+    uint32_t shards[RIG_SHARDS];
+    router->lease_count++;
+    router->lease_stamp_ms = lease->stamp_ms;
+    reply.stamp_ms = lease->stamp_ms;
+    reply.shards = shards;
+    for (uint32_t i = 0; i < RIG_SHARDS && !router->no_lease; i++) {
+        if (router->terms[i] > 0) {
+            shards[reply.n_shards++] = i + 1;
+        }
+    }
+    router_send(router, WP_LINK_CONTROL, WP_FRAME_LEASE_REPLY, &reply.base);
 }
 
 static void on_frame(void *context, struct wp_link *link, enum wp_frame_type type, struct wp_slice payload)
@@ -176,32 +234,33 @@ static void on_frame(void *context, struct wp_link *link, enum wp_frame_type typ
         [WP_FRAME_DETACH] = &wp__detach__descriptor,
         [WP_FRAME_SUBSCRIBE] = &wp__subscribe__descriptor,
         [WP_FRAME_SUBMIT] = &wp__submit__descriptor,
-        [WP_FRAME_ACK] = &wp__ack__descriptor};
-    struct rig *rig = context;
-    assert_non_null(descriptors[type]);
+        [WP_FRAME_ACK] = &wp__ack__descriptor,
+        [WP_FRAME_LEASE] = &wp__lease__descriptor};
+    struct rig_router *router = context;
+    assert_true(type < sizeof descriptors / sizeof descriptors[0] && descriptors[type]);
     ProtobufCMessage *message =
         protobuf_c_message_unpack(descriptors[type], NULL, payload.size, payload.data);
     assert_non_null(message);
     if (type == WP_FRAME_SUBMIT) {
-        rig->router.held_credit += payload.size + WP_RECORD_HEAD_SIZE;
-        if (!rig->router.hold_credit) {
-            wp_link_credit_return(link, rig->router.held_credit);
-            rig->router.held_credit = 0;
+        router->held_credit += payload.size + WP_RECORD_HEAD_SIZE;
+        if (!router->hold_credit) {
+            wp_link_credit_return(link, router->held_credit);
+            router->held_credit = 0;
         }
-        submit_take(rig, (Wp__Submit *)message);
+        submit_take(router, (Wp__Submit *)message);
     } else if (type == WP_FRAME_ATTACH) {
-        if (rig->router.hold_attach) {
-            rig->router.hold_attach = false;
-            rig->router.attach_count++;
-            rig->router.held_attach = (Wp__Attach *)message;
+        if (router->hold_attach) {
+            router->hold_attach = false;
+            router->attach_count++;
+            router->held_attach = (Wp__Attach *)message;
             return;
         }
-        attach_take(rig, (Wp__Attach *)message);
+        attach_take(router, (Wp__Attach *)message);
     } else if (type == WP_FRAME_DETACH) {
         const Wp__Detach *detach = (Wp__Detach *)message;
-        rig->router.detach_count++;
+        router->detach_count++;
         for (unsigned i = 0; i < 64; i++) {
-            struct rig_attached *row = &rig->router.attached[i];
+            struct rig_attached *row = &router->attached[i];
             row->used = row->used && row->session != detach->session;
         }
     } else if (type == WP_FRAME_SUBSCRIBE) {
@@ -209,18 +268,20 @@ static void on_frame(void *context, struct wp_link *link, enum wp_frame_type typ
         Wp__SubscribeReply reply = WP__SUBSCRIBE_REPLY__INIT;
         reply.session = subscribe->session;
         reply.request = subscribe->request;
-        rig->router.subscribe_count++;
+        router->subscribe_count++;
         for (unsigned i = 0; i < 64; i++) {
-            if (rig->router.attached[i].session == subscribe->session) {
-                rig->router.attached[i].inbox = subscribe->inbox;
+            if (router->attached[i].session == subscribe->session) {
+                router->attached[i].inbox = subscribe->inbox;
             }
         }
-        router_send(rig, WP_LINK_CONTROL, WP_FRAME_SUBSCRIBE_REPLY, &reply.base);
+        router_send(router, WP_LINK_CONTROL, WP_FRAME_SUBSCRIBE_REPLY, &reply.base);
+    } else if (type == WP_FRAME_LEASE) {
+        lease_take(router, (Wp__Lease *)message);
     } else {
         const Wp__Ack *ack = (Wp__Ack *)message;
         for (size_t i = 0; i < ack->n_positions; i++) {
             for (size_t j = 0; j < ack->positions[i]->n_sequence; j++) {
-                rig->router.acked[rig->router.acked_count++ % RIG_LOG_MAX] = ack->positions[i]->sequence[j];
+                router->acked[router->acked_count++ % RIG_LOG_MAX] = ack->positions[i]->sequence[j];
             }
         }
     }
@@ -238,47 +299,63 @@ static void on_writable(void *context, struct wp_link *link)
     (void)link;
 }
 
-uint64_t rig_deliver(
-    struct rig *rig, const char *user, Wp__Lane lane, const char *body, size_t body_size, bool dup)
+/* To a session of `user`, from its own device. */
+static void deliver_send(
+    struct rig_router *router, Wp__Deliver *deliver, const char *user, const char *body, size_t body_size)
 {
-    struct rig_attached *row = attached_find(rig, user, NULL);
-    if (!row) {
-        return 0;
-    }
     uint8_t id[16] = {1, 2, 3, 4, 5, 6, 0x70, 8, 0x80, 10, 11, 12, 13, 14, 15, 16};
     uint8_t packed[2u * 1024 * 1024];
     Wp__Header header = WP__HEADER__INIT;
     Wp__Envelope envelope = WP__ENVELOPE__INIT;
-    Wp__Deliver deliver = WP__DELIVER__INIT;
     header.version = 1;
     header.message_id = (ProtobufCBinaryData){16, id};
     header.sender = (char *)(uintptr_t) "anna";
     header.sender_device = (char *)(uintptr_t) "phone";
-    header.recipient = row->user;
-    header.lane = lane;
+    header.recipient = (char *)(uintptr_t)user;
+    header.lane = deliver->lane;
     envelope.header = &header;
     envelope.body = (ProtobufCBinaryData){body_size, (uint8_t *)(uintptr_t)body};
+    deliver->accepted_ms = 1700000000000u;
+    deliver->remaining_ms = 59500;
+    deliver->envelope = (ProtobufCBinaryData){wp__envelope__pack(&envelope, packed), packed};
+    router_send(router, (enum wp_link_lane)deliver->lane, WP_FRAME_DELIVER, &deliver->base);
+}
+
+uint64_t rig_deliver(
+    struct rig *rig, const char *user, Wp__Lane lane, const char *body, size_t body_size, bool dup)
+{
+    struct rig_attached *row = attached_find(&rig->router, user, NULL);
+    if (!row) {
+        return 0;
+    }
+    Wp__Deliver deliver = WP__DELIVER__INIT;
     deliver.session = row->session;
     deliver.lane = lane;
     deliver.sequence = ++rig->router.next_position;
     deliver.dup = dup;
-    deliver.accepted_ms = 1700000000000u;
-    deliver.remaining_ms = 59500;
-    deliver.envelope = (ProtobufCBinaryData){wp__envelope__pack(&envelope, packed), packed};
-    router_send(rig, (enum wp_link_lane)lane, WP_FRAME_DELIVER, &deliver.base);
+    deliver_send(&rig->router, &deliver, row->user, body, body_size);
     return deliver.sequence;
+}
+
+void rig_deliver_from(struct rig_router *router, uint64_t session, uint64_t position, const char *body)
+{
+    Wp__Deliver deliver = WP__DELIVER__INIT;
+    deliver.session = session;
+    deliver.lane = WP__LANE__STAT;
+    deliver.sequence = position;
+    deliver_send(router, &deliver, "anna", body, strlen(body));
 }
 
 void rig_kick(struct rig *rig, const char *user, int error)
 {
-    struct rig_attached *row = attached_find(rig, user, NULL);
+    struct rig_attached *row = attached_find(&rig->router, user, NULL);
     assert_non_null(row);
-    kick_send(rig, row->session, error);
+    kick_send(&rig->router, row->session, error);
 }
 
 void rig_attach_release(struct rig *rig)
 {
-    attach_take(rig, rig->router.held_attach);
+    attach_take(&rig->router, rig->router.held_attach);
     wp__attach__free_unpacked(rig->router.held_attach, NULL);
     rig->router.held_attach = NULL;
 }
@@ -289,34 +366,55 @@ void rig_credit_release(struct rig *rig)
     rig->router.held_credit = 0;
 }
 
-void rig_router_start(struct rig *rig)
+static void router_start(struct rig_router *router)
 {
     static uint64_t incarnation;
+    struct rig *rig = router->rig;
     const struct wp_fabric_config config = {.loop = &rig->loop,
         .zmq_context = rig->zmq,
         .zap = rig->zap,
-        .node = "router-1",
+        .node = router->name,
         .role = WP__ROLE__ROLE_ROUTER,
         .cluster_id = CLUSTER,
         .incarnation = ++incarnation,
-        .keys = &rig->router.keys};
-    const struct wp_fabric_callbacks callbacks = {rig, on_up, on_down, on_frame, on_nothing, on_writable};
-    assert_int_equal(wp_fabric_create(&config, &callbacks, &rig->router.fabric), WP_OK);
-    const char *wanted = rig->router.endpoint[0] ? rig->router.endpoint : "tcp://127.0.0.1:*";
+        .keys = &router->keys};
+    const struct wp_fabric_callbacks callbacks = {router, on_up, on_down, on_frame, on_nothing, on_writable};
+    assert_int_equal(wp_fabric_create(&config, &callbacks, &router->fabric), WP_OK);
+    const char *wanted = router->endpoint[0] ? router->endpoint : "tcp://127.0.0.1:*";
     char bound[64];
     uint64_t start = rig_now_ms();
-    while (wp_fabric_listen(rig->router.fabric, wanted, bound, sizeof bound) != WP_OK) {
+    while (wp_fabric_listen(router->fabric, wanted, bound, sizeof bound) != WP_OK) {
         rig_turn(rig, start, "the router's port", __FILE__,
             __LINE__); /* libzmq closes the old socket on its own thread */
     }
-    memcpy(rig->router.endpoint, bound, sizeof bound);
+    memcpy(router->endpoint, bound, sizeof bound);
+}
+
+static void router_stop(struct rig_router *router)
+{
+    router->link = NULL;
+    memset(router->attached, 0, sizeof router->attached);
+    wp_fabric_destroy(&router->fabric);
+}
+
+void rig_router_start(struct rig *rig)
+{
+    router_start(&rig->router);
 }
 
 void rig_router_stop(struct rig *rig)
 {
-    rig->router.link = NULL;
-    memset(rig->router.attached, 0, sizeof rig->router.attached);
-    wp_fabric_destroy(&rig->router.fabric);
+    router_stop(&rig->router);
+}
+
+void rig_other_start(struct rig *rig)
+{
+    router_start(&rig->other);
+}
+
+void rig_other_stop(struct rig *rig)
+{
+    router_stop(&rig->other);
 }
 
 /* --- the gateway
@@ -325,6 +423,13 @@ void rig_router_stop(struct rig *rig)
 static void on_wake(uv_timer_t *timer)
 {
     (void)timer;
+}
+
+static void peer_fill(struct wp_config_peer *peer, struct rig_router *router)
+{
+    *peer = (struct wp_config_peer){.node = (char *)(uintptr_t)router->name,
+        .endpoint = router->endpoint,
+        .key = router->keys.public_text};
 }
 
 static void keys_make(struct wp_keypair *keys, const char *name)
@@ -375,17 +480,26 @@ struct rig *rig_create(const struct rig_options *options)
     assert_int_equal(wp_zap_create(rig->zmq, &rig->zap), WP_OK);
     keys_make(&rig->gateway_keys, "gateway");
     keys_make(&rig->router.keys, "router");
+    keys_make(&rig->other.keys, "other");
+    rig->router.rig = rig->other.rig = rig;
+    rig->router.name = "router-1";
+    rig->other.name = "router-2";
+    for (uint32_t i = 0; i < RIG_SHARDS; i++) {
+        rig->router.terms[i] = 1;
+    }
     randombytes_buf(rig->router.hash_key, sizeof rig->router.hash_key);
     assert_int_equal(
         wp_zap_allow(rig->zap, rig->gateway_keys.public_text, "gateway-1", WP__ROLE__ROLE_GATEWAY), WP_OK);
     rig_router_start(rig);
+    if (options->two) {
+        rig_other_start(rig);
+    }
     if (options->no_router) {
         rig_router_stop(rig);
     }
     edge_start(rig, options);
-    rig->peer = (struct wp_config_peer){.node = (char *)(uintptr_t) "router-1",
-        .endpoint = rig->router.endpoint,
-        .key = rig->router.keys.public_text};
+    peer_fill(&rig->peers[0], &rig->router);
+    peer_fill(&rig->peers[1], &rig->other);
     struct wp_gateway_setup setup = {.policy = options->policy,
         .routing = {.fabric = {.loop = &rig->loop,
                         .zmq_context = rig->zmq,
@@ -394,8 +508,8 @@ struct rig *rig_create(const struct rig_options *options)
                         .cluster_id = CLUSTER,
                         .incarnation = 1,
                         .keys = &rig->gateway_keys},
-            .routers = &rig->peer,
-            .router_count = 1},
+            .routers = rig->peers,
+            .router_count = options->two ? 2 : 1},
         .connections_max = options->connections_max ? options->connections_max : 1000,
         .context = rig->edge,
         .output = wp_edge_output,
@@ -415,6 +529,9 @@ void rig_destroy(struct rig **rig)
     wp_gateway_destroy(&taken->gateway);
     if (taken->router.fabric) {
         wp_fabric_destroy(&taken->router.fabric);
+    }
+    if (taken->other.fabric) {
+        wp_fabric_destroy(&taken->other.fabric);
     }
     uv_close((uv_handle_t *)&taken->wake, NULL);
     while (uv_run(&taken->loop, UV_RUN_DEFAULT)) {

@@ -1,5 +1,5 @@
-/* A whole gateway in the test's process: edge and sessions on one loop, a fake router behind a real fabric
- * listener, and plain client sockets. Everything runs when the test waits for something. */
+/* A whole gateway in the test's process: edge and sessions on one loop, fake routers behind real fabric
+ * listeners, and plain client sockets. Everything runs when the test waits for something. */
 #ifndef WP_TESTS_GATEWAY_RIG_H
 #define WP_TESTS_GATEWAY_RIG_H
 
@@ -39,6 +39,14 @@ struct rig_attached {
 };
 
 struct rig_router {
+    struct rig *rig;
+    const char *name;
+    uint64_t terms[RIG_SHARDS]; /* in which it leads; 0 = it does not */
+    uint64_t roster;            /* version of the list of routers that it tells; 0 = it tells none */
+    bool lists_other;           /* the other router stands in the list */
+    bool no_lease;              /* lease requests are not answered */
+    uint32_t lease_count;
+    uint64_t lease_stamp_ms; /* of the last request */
     struct wp_fabric *fabric;
     struct wp_link *link; /* of the gateway; NULL while down */
     char endpoint[64];
@@ -59,8 +67,9 @@ struct rig_router {
     uint64_t held_credit;
     bool silent; /* submits get no answer */
     int answer;  /* error for all submits; WP_OK = by recipient: "nobody" unknown, "full" mailbox full */
-    int attach_answer; /* error for all attaches; WP_OK = by password */
-    bool deliver;      /* accepted messages go to the recipient's attached devices */
+    int attach_answer;             /* error for all attaches; WP_OK = by password */
+    bool deliver;                  /* accepted messages go to the recipient's attached devices */
+    uint64_t tickets[RIG_LOG_MAX]; /* of the submits */
 };
 
 struct rig {
@@ -69,8 +78,9 @@ struct rig {
     void *zmq;
     struct wp_zap *zap;
     struct wp_keypair gateway_keys;
-    struct rig_router router;
-    struct wp_config_peer peer;
+    struct rig_router router; /* leads every shard in term 1 at first */
+    struct rig_router other;  /* started by the test; leads nothing at first */
+    struct wp_config_peer peers[2];
     struct wp_gateway *gateway;
     struct wp_edge *edge;
     char certificate[128], key[128];
@@ -81,6 +91,7 @@ struct rig_options {
     uint32_t connections_max, connections_per_address_max;
     bool tls; /* mqtts and wss too, with a certificate made on the spot */
     bool no_router;
+    bool two; /* the other router is configured and running too */
 };
 
 struct rig *rig_create(const struct rig_options *options);
@@ -89,6 +100,12 @@ void rig_destroy(struct rig **rig);
 /* Ends and starts the router's fabric: all its soft state is gone. */
 void rig_router_stop(struct rig *rig);
 void rig_router_start(struct rig *rig);
+void rig_other_stop(struct rig *rig);
+void rig_other_start(struct rig *rig);
+/* From now on it leads every shard in `term` (0: none), and tells so. */
+void rig_lead(struct rig_router *router, uint64_t term);
+/* Tells what it knows, again. */
+void rig_map_send(struct rig_router *router);
 
 /* Turns the loop until `done` says so; fails the test after 10 s. */
 #define RIG_UNTIL(rig, condition)                                                                            \
@@ -132,6 +149,11 @@ struct rig_client *rig_client_attach(struct rig *rig, enum wp_mqtt_version versi
 /* Sends a Deliver of `body` to the attached device. Returns its position. */
 uint64_t rig_deliver(
     struct rig *rig, const char *user, Wp__Lane lane, const char *body, size_t body_size, bool dup);
+
+/* The same from a router of choice, to a session of choice, at a position of choice. */
+void rig_deliver_from(struct rig_router *router, uint64_t session, uint64_t position, const char *body);
+/* Answers the submit that came as number `index` (from 0). */
+void rig_answer(struct rig_router *router, uint32_t index, int error);
 
 /* Ends the session of the user's attached device as the router would. */
 void rig_kick(struct rig *rig, const char *user, int error);

@@ -294,6 +294,12 @@ static void arrival_fill(struct arrival *arrival, struct wp_slice payload, struc
         arrival->inbox_subscribed = reply->inbox_subscribed;
         break;
     }
+    case WP_FRAME_LEASE_REPLY:
+        error = wp_schema_decode(&wp__lease_reply__descriptor, payload, arena, &message);
+        assert_int_equal(error, WP_OK);
+        arrival->number = ((Wp__LeaseReply *)message)->stamp_ms;
+        arrival->shard_count = (uint32_t)((Wp__LeaseReply *)message)->n_shards;
+        break;
     case WP_FRAME_SUBSCRIBE_REPLY: {
         error = wp_schema_decode(&wp__subscribe_reply__descriptor, payload, arena, &message);
         assert_int_equal(error, WP_OK);
