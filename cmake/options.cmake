@@ -5,13 +5,15 @@ option(WP_COVERAGE "gcov instrumentation" OFF)
 option(WP_FUZZ "Build libFuzzer targets with fresh-fuzzing support (clang only)" OFF)
 set(WP_BUG 0 CACHE STRING "Seeded bug to compile in, to test the tests (0 = none; see docs/reliability.md)")
 
+set(WP_FEATURE_LEVEL_MAX 1 CACHE STRING "Highest feature level of this build (to try a step up before there is one)")
+
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()
 
 add_library(wp_flags INTERFACE)
 target_include_directories(wp_flags INTERFACE ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
-target_compile_definitions(wp_flags INTERFACE _GNU_SOURCE WP_BUG=${WP_BUG} WP_VERSION="${PROJECT_VERSION}")
+target_compile_definitions(wp_flags INTERFACE _GNU_SOURCE WP_BUG=${WP_BUG} WP_FEATURE_LEVEL_MAX=${WP_FEATURE_LEVEL_MAX}u WP_VERSION="${PROJECT_VERSION}")
 target_compile_options(wp_flags INTERFACE
   -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wvla
   -Wwrite-strings -Wcast-qual -Wformat=2 -fno-common -fstack-protector-strong -fno-omit-frame-pointer)

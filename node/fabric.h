@@ -53,6 +53,7 @@ struct wp_fabric_config {
     uint64_t cluster_id;
     uint64_t incarnation;  /* boot count or start time, grows with each start */
     uint64_t directory_id; /* of a router: told in its Hello */
+    uint64_t start_id;     /* random, of this start of the process: told in its Hello */
     const struct wp_keypair *keys;
     uint64_t window_bytes; /* credit that this side grants each peer (8 MiB when 0) */
 };
@@ -105,7 +106,9 @@ const char *wp_link_node(const struct wp_link *link); /* authenticated name of t
 Wp__Role wp_link_role(const struct wp_link *link);
 uint64_t wp_link_incarnation(const struct wp_link *link);
 uint64_t wp_link_directory_id(const struct wp_link *link); /* of a router's Hello, 0 = none told */
-const char *wp_link_endpoint(const struct wp_link *link);  /* connected side: where to */
+uint64_t wp_link_start_id(const struct wp_link *link);
+uint32_t wp_link_level_max(const struct wp_link *link);   /* highest feature level of the peer's build */
+const char *wp_link_endpoint(const struct wp_link *link); /* connected side: where to */
 void wp_link_set_user(struct wp_link *link, void *user);
 void *wp_link_user(const struct wp_link *link);
 

@@ -21,6 +21,9 @@ int wp_hello_append(struct wp_fabric *fabric, uint64_t nonce, struct wp_buffer *
     hello.window_bytes = fabric->config.window_bytes;
     hello.software = software;
     hello.directory_id = fabric->config.directory_id;
+    hello.start_id = fabric->config.start_id;
+    hello.level_min = WP_FEATURE_LEVEL_MIN;
+    hello.level_max = WP_FEATURE_LEVEL_MAX;
     return wp_schema_append(out, WP_FRAME_HELLO, &hello.base);
 }
 
@@ -34,8 +37,9 @@ int wp_hello_check(
     if (error) {
         return error;
     }
-    if (hello->protocol != PROTOCOL) {
-        return WP_E_VERSION;
+    if (hello->protocol != PROTOCOL || hello->level_min > WP_FEATURE_LEVEL_MAX ||
+        hello->level_max < WP_FEATURE_LEVEL_MIN) {
+        return WP_E_VERSION; /* no level at which both work */
     }
     if (hello->cluster_id != fabric->config.cluster_id || hello->role != role) {
         return WP_E_DENIED;

@@ -75,6 +75,8 @@ void wp_fabric_link_up(struct wp_link *link, const Wp__Hello *hello, const char 
         snprintf(link->node, sizeof link->node, "%s", node);
     }
     link->directory_id = hello->directory_id;
+    link->start_id = hello->start_id;
+    link->level_max = hello->level_max;
     link->role = hello->role;
     link->incarnation = hello->incarnation;
     link->nonce = hello->nonce;
@@ -129,6 +131,16 @@ const char *wp_link_node(const struct wp_link *link)
 Wp__Role wp_link_role(const struct wp_link *link)
 {
     return link->role;
+}
+
+uint64_t wp_link_start_id(const struct wp_link *link)
+{
+    return link->start_id;
+}
+
+uint32_t wp_link_level_max(const struct wp_link *link)
+{
+    return link->level_max;
 }
 
 uint64_t wp_link_directory_id(const struct wp_link *link)

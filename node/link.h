@@ -59,6 +59,8 @@ struct wp_link {
     Wp__Role role;
     uint64_t incarnation;
     uint64_t directory_id;
+    uint64_t start_id;
+    uint32_t level_max;
     uint64_t nonce;
 
     /* Listening side: where it is, and as whom it was let in. */

@@ -16,6 +16,11 @@
 
 #define WP_FABRIC_VERSION 1
 #define WP_ENTRY_VERSION 1
+/* Feature levels that this build can work at (docs/cluster.md). A build may raise the upper one to try a step up. */
+#define WP_FEATURE_LEVEL_MIN 1u
+#ifndef WP_FEATURE_LEVEL_MAX
+#define WP_FEATURE_LEVEL_MAX 1u
+#endif
 #define WP_FABRIC_HEAD_SIZE 28u
 #define WP_ENTRY_HEAD_SIZE 12u
 #define WP_RECORD_HEAD_SIZE 5u

@@ -40,6 +40,7 @@ struct program {
     struct wp_keypair keys;
     struct wp_roster *roster; /* the first one */
     uint32_t self;
+    uint64_t start_id;
     struct wp_store *store;
     void *zmq_context;
     struct wp_zap *zap;
@@ -220,6 +221,7 @@ static struct wp_reactor_config reactor_config(struct program *program, uint32_t
         .roster = program->roster,
         .cluster_id = program->identity.cluster_id,
         .incarnation = wp_store_boot(program->store),
+        .start_id = program->start_id,
         .store = program->store,
         .zmq_context = program->zmq_context,
         .zap = program->zap,
@@ -514,6 +516,7 @@ int main(int argc, char **argv)
     }
     enum wp_log_level level = WP_LOG_INFO;
     (void)wp_log_level_parse(program.config->log_level, &level);
+    randombytes_buf(&program.start_id, sizeof(program.start_id));
     static char node[WP_NAME_SIZE_MAX + 1]; /* outlives the configuration */
     snprintf(node, sizeof(node), "%s", program.config->node);
     wp_log_init(node, level);

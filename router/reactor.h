@@ -33,6 +33,7 @@ struct wp_reactor_config {
     uint64_t cluster_id;
     uint64_t incarnation;
     uint64_t directory_id;
+    uint64_t start_id;
     uint8_t hash_key[16];   /* of wp_shard_of */
     uint8_t secret_key[32]; /* of the device-secret hash */
     struct wp_store *store;

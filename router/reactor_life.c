@@ -81,6 +81,7 @@ static int fabric_init(struct wp_reactor *reactor, char *ret_text, size_t text_s
         .cluster_id = config->cluster_id,
         .incarnation = config->incarnation,
         .directory_id = config->directory_id,
+        .start_id = config->start_id,
         .keys = config->keys,
     };
     const struct wp_fabric_callbacks callbacks = {reactor, wp_reactor_link_up, wp_reactor_link_down,

@@ -218,6 +218,10 @@ static bool peer_accepted(struct wp_reactor *reactor, struct peer *peer)
         frame_refuse(reactor, peer, "no-node-of-the-roster");
         return false;
     }
+    if (wp_link_level_max(peer->link) < reactor->roster->feature_level) {
+        frame_refuse(reactor, peer, "feature-level-too-old");
+        return false;
+    }
     if (node->directory_id && node->directory_id != wp_link_directory_id(peer->link)) {
         frame_refuse(reactor, peer, "forgotten-directory");
         return false;

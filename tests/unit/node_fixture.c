@@ -279,6 +279,8 @@ void raw_hello(struct raw_peer *peer, const char *node, Wp__Role role)
     hello.incarnation = RAW_INCARNATION;
     hello.nonce = peer->nonce;
     hello.window_bytes = 1 << 20;
+    hello.level_min = WP_FEATURE_LEVEL_MIN;
+    hello.level_max = WP_FEATURE_LEVEL_MAX;
     raw_record(peer, WP_FRAME_HELLO, &hello.base);
 }
 
