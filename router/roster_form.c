@@ -85,6 +85,7 @@ int wp_roster_form(const struct wp_router_config *config, const char *own_key, s
     }
     roster->replication =
         config->cluster.replication ? config->cluster.replication : replication_default(roster->node_count);
+    roster->last_node = roster->node_count;
     wp_roster_place_first(roster);
     *ret_self = self ? self->number : 0;
     *ret_roster = roster;
