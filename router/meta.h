@@ -31,8 +31,6 @@ enum wp_meta_command {
 #undef X
 };
 
-#define WP_FEATURE_LEVEL_MAX 1u /* that this program understands */
-
 struct wp_meta;
 
 /* Loads what the store has. WP_E_CORRUPT, WP_E_IO, WP_E_NOMEM. */
@@ -53,7 +51,7 @@ void wp_meta_destroy(struct wp_meta **meta);
  *   WANTED_SET      WP_E_UNAVAILABLE: the roster changed; WP_E_DENIED: a new replica on a node that is not
  *                   active; WP_E_INVALID also: more than one replica is new or more than one goes
  *   GATEWAY_ADD     WP_E_EXISTS: the name or the key is in use; WP_E_FULL
- *   FEATURE_LEVEL   WP_E_INVALID: lower than the present one, or above WP_FEATURE_LEVEL_MAX
+ *   FEATURE_LEVEL   WP_E_INVALID: lower than the present one. Whether every node speaks it is checked before
  *   POLICY          WP_E_FULL
  *
  * A command that asks for what is so already succeeds and changes nothing. */

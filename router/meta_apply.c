@@ -476,7 +476,7 @@ static int apply_feature_level(
 {
     uint32_t level = ((const Wp__MetaFeatureLevel *)message)->level;
     (void)result;
-    if (level < roster->feature_level || level > WP_FEATURE_LEVEL_MAX) {
+    if (level < roster->feature_level) {
         return WP_E_INVALID;
     }
     *changed = level != roster->feature_level;

@@ -257,9 +257,9 @@ static void test_gateways_level_and_policy(void **state)
     assert_int_equal(gateway_add(f, "gateway-1", 'y'), WP_OK); /* with a new key */
     assert_int_equal(meta_roster(f)->gateway_count, 1);
     assert_false(meta_roster(f)->gateways[0].revoked);
-    assert_int_equal(level(f, WP_FEATURE_LEVEL_MAX + 1), WP_E_INVALID);
-    assert_int_equal(level(f, 1), WP_OK);
-    assert_int_equal(level(f, 0), WP_E_INVALID);
+    assert_int_equal(level(f, 2), WP_OK);
+    assert_int_equal(meta_roster(f)->feature_level, 2);
+    assert_int_equal(level(f, 1), WP_E_INVALID);
     assert_int_equal(policy(f, "", "x"), WP_E_INVALID);
     assert_int_equal(policy(f, "late-device", "oldest"), WP_OK);
     assert_string_equal(wp_roster_policy(meta_roster(f), "late-device"), "oldest");
