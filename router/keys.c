@@ -63,24 +63,25 @@ void wp_key_position(struct wp_key *key, uint32_t shard, enum wp_key_tag tag, ui
     key_u64(key, sequence);
 }
 
-void wp_key_stream(struct wp_key *key, uint32_t shard, struct wp_slice user, struct wp_slice device)
+void wp_key_names(
+    struct wp_key *key, uint32_t shard, enum wp_key_tag tag, struct wp_slice first, struct wp_slice second)
 {
-    wp_key_tag(key, shard, WP_KEY_STREAM);
-    key_bytes(key, user.data, user.size);
+    wp_key_tag(key, shard, tag);
+    key_bytes(key, first.data, first.size);
     key_u8(key, 0);
-    key_bytes(key, device.data, device.size);
+    key_bytes(key, second.data, second.size);
 }
 
-void wp_key_rate(struct wp_key *key, uint32_t shard, struct wp_slice user)
+void wp_key_name(struct wp_key *key, uint32_t shard, enum wp_key_tag tag, struct wp_slice name)
 {
-    wp_key_tag(key, shard, WP_KEY_RATE);
-    key_bytes(key, user.data, user.size);
+    wp_key_tag(key, shard, tag);
+    key_bytes(key, name.data, name.size);
 }
 
-void wp_key_seen(struct wp_key *key, uint32_t shard, uint64_t bucket, uint64_t entry)
+void wp_key_pair(struct wp_key *key, uint32_t shard, enum wp_key_tag tag, uint64_t first, uint64_t second)
 {
-    wp_key_mailbox(key, shard, WP_KEY_SEEN, bucket);
-    key_u64(key, entry);
+    wp_key_mailbox(key, shard, tag, first);
+    key_u64(key, second);
 }
 
 void wp_key_journal(struct wp_key *key, uint32_t shard, uint64_t entry)
@@ -146,7 +147,7 @@ int wp_key_parse_position(
     return WP_OK;
 }
 
-int wp_key_parse_stream(struct wp_slice key, struct wp_slice *ret_user, struct wp_slice *ret_device)
+int wp_key_parse_names(struct wp_slice key, struct wp_slice *ret_first, struct wp_slice *ret_second)
 {
     if (key.size <= HEAD_SIZE) {
         return WP_E_CORRUPT;
@@ -157,31 +158,31 @@ int wp_key_parse_stream(struct wp_slice key, struct wp_slice *ret_user, struct w
     if (!mark) {
         return WP_E_CORRUPT;
     }
-    size_t user_size = (size_t)(mark - names);
-    size_t device_size = size - user_size - 1;
-    if (user_size > WP_NAME_SIZE_MAX || device_size > WP_NAME_SIZE_MAX) {
+    size_t first_size = (size_t)(mark - names);
+    size_t second_size = size - first_size - 1;
+    if (first_size > WP_NAME_SIZE_MAX || second_size > WP_NAME_SIZE_MAX) {
         return WP_E_CORRUPT;
     }
-    *ret_user = wp_slice(names, user_size);
-    *ret_device = wp_slice(mark + 1, device_size);
+    *ret_first = wp_slice(names, first_size);
+    *ret_second = wp_slice(mark + 1, second_size);
     return WP_OK;
 }
 
-int wp_key_parse_rate(struct wp_slice key, struct wp_slice *ret_user)
+int wp_key_parse_name(struct wp_slice key, struct wp_slice *ret_name)
 {
     if (key.size <= HEAD_SIZE || key.size > HEAD_SIZE + WP_NAME_SIZE_MAX) {
         return WP_E_CORRUPT;
     }
-    *ret_user = wp_slice(key.data + HEAD_SIZE, key.size - HEAD_SIZE);
+    *ret_name = wp_slice(key.data + HEAD_SIZE, key.size - HEAD_SIZE);
     return WP_OK;
 }
 
-int wp_key_parse_seen(struct wp_slice key, uint64_t *ret_bucket, uint64_t *ret_entry)
+int wp_key_parse_pair(struct wp_slice key, uint64_t *ret_first, uint64_t *ret_second)
 {
     if (key.size != HEAD_SIZE + 16) {
         return WP_E_CORRUPT;
     }
-    *ret_bucket = wp_get_u64be(key.data + HEAD_SIZE);
-    *ret_entry = wp_get_u64be(key.data + HEAD_SIZE + 8);
+    *ret_first = wp_get_u64be(key.data + HEAD_SIZE);
+    *ret_second = wp_get_u64be(key.data + HEAD_SIZE + 8);
     return WP_OK;
 }

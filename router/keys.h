@@ -24,7 +24,12 @@ enum wp_key_tag {
     WP_KEY_SEEN = 9,     /* bucket:u64 entry:u64         RecordSeen */
     WP_KEY_RATE = 10,    /* user                         RecordRate */
     WP_KEY_JOURNAL = 11, /* entry:u64                        RecordJournal */
-    WP_KEY_END = 12,     /* above every tag in use */
+    WP_KEY_TEAM = 12,    /* team                         RecordTeam */
+    WP_KEY_MEMBER = 13,  /* team 0x00 user               RecordMember */
+    WP_KEY_OUTBOX = 14,  /* destination:u64              RecordOutbox */
+    WP_KEY_ITEM = 15,    /* destination:u64 sequence:u64  OutboxItem (command.proto) */
+    WP_KEY_TAKEN = 16,   /* source:u64                   RecordWatermark */
+    WP_KEY_END = 17,     /* above every tag in use */
 };
 
 #define WP_KEY_SIZE_MAX (5u + 2u * WP_NAME_SIZE_MAX + 1u)
@@ -51,7 +56,7 @@ int wp_key_join(struct wp_key *key, uint32_t shard, struct wp_slice rest);
 /* First possible key of `tag`; of WP_KEY_END: the end of the range of the shard's keys. */
 void wp_key_tag(struct wp_key *key, uint32_t shard, enum wp_key_tag tag);
 
-/* Keys that begin with a mailbox number (USER, MAILBOX). */
+/* Keys that are one number (USER, MAILBOX: the mailbox; OUTBOX, TAKEN: a shard). */
 void wp_key_mailbox(struct wp_key *key, uint32_t shard, enum wp_key_tag tag, uint64_t mailbox);
 void wp_key_device(struct wp_key *key, uint32_t shard, uint64_t mailbox, uint32_t device);
 void wp_key_cursor(struct wp_key *key, uint32_t shard, uint64_t mailbox, uint32_t device, uint8_t lane);
@@ -59,10 +64,14 @@ void wp_key_cursor(struct wp_key *key, uint32_t shard, uint64_t mailbox, uint32_
 void wp_key_position(struct wp_key *key, uint32_t shard, enum wp_key_tag tag, uint64_t mailbox, uint8_t lane,
     uint64_t sequence);
 /* Names are checked before: at most WP_NAME_SIZE_MAX bytes. */
-void wp_key_stream(struct wp_key *key, uint32_t shard, struct wp_slice user, struct wp_slice device);
-void wp_key_rate(struct wp_key *key, uint32_t shard, struct wp_slice user);
+/* STREAM: user and device; MEMBER: team and user. */
+void wp_key_names(
+    struct wp_key *key, uint32_t shard, enum wp_key_tag tag, struct wp_slice first, struct wp_slice second);
+/* RATE: user; TEAM. */
+void wp_key_name(struct wp_key *key, uint32_t shard, enum wp_key_tag tag, struct wp_slice name);
 void wp_key_journal(struct wp_key *key, uint32_t shard, uint64_t entry);
-void wp_key_seen(struct wp_key *key, uint32_t shard, uint64_t bucket, uint64_t entry);
+/* SEEN: bucket and entry; ITEM: destination and sequence. */
+void wp_key_pair(struct wp_key *key, uint32_t shard, enum wp_key_tag tag, uint64_t first, uint64_t second);
 
 /* What a key read back from the store says. WP_OK, or WP_E_CORRUPT when its size is not that of the tag. */
 int wp_key_parse_mailbox(struct wp_slice key, uint64_t *ret_mailbox);
@@ -70,9 +79,9 @@ int wp_key_parse_device(struct wp_slice key, uint64_t *ret_mailbox, uint32_t *re
 int wp_key_parse_cursor(struct wp_slice key, uint64_t *ret_mailbox, uint32_t *ret_device, uint8_t *ret_lane);
 int wp_key_parse_position(
     struct wp_slice key, uint64_t *ret_mailbox, uint8_t *ret_lane, uint64_t *ret_sequence);
-int wp_key_parse_stream(struct wp_slice key, struct wp_slice *ret_user, struct wp_slice *ret_device);
-int wp_key_parse_rate(struct wp_slice key, struct wp_slice *ret_user);
+int wp_key_parse_names(struct wp_slice key, struct wp_slice *ret_first, struct wp_slice *ret_second);
+int wp_key_parse_name(struct wp_slice key, struct wp_slice *ret_name);
 int wp_key_parse_journal(struct wp_slice key, uint64_t *ret_entry);
-int wp_key_parse_seen(struct wp_slice key, uint64_t *ret_bucket, uint64_t *ret_entry);
+int wp_key_parse_pair(struct wp_slice key, uint64_t *ret_first, uint64_t *ret_second);
 
 #endif

@@ -1,5 +1,6 @@
 /* Life of the machine and the walk through an entry. What each command does stands in machine_submit.c,
- * machine_users.c and machine_cursors.c; what is written and when in machine_flush.c. */
+ * machine_users.c, machine_cursors.c, machine_team.c, machine_outbox.c and machine_receipt.c; what is written
+ * and when in machine_flush.c. */
 #include "router/machine.h"
 
 #include <stdlib.h>
@@ -26,8 +27,11 @@ int wp_machine_create(struct wp_store *store, uint32_t shard, const struct wp_ma
     wp_names_init(&machine->users, wp_mailbox_key);
     wp_streams_init(&machine->streams);
     wp_rates_init(&machine->rates);
+    wp_names_init(&machine->teams, wp_team_key);
+    wp_intern_init(&machine->intern);
     wp_arena_init(&machine->arena, COMMAND_ARENA_MAX);
     int error = wp_seen_create(limits->seen_ids_max, &machine->seen);
+    error = error ? error : wp_outbox_init(&machine->outbox, limits->shard_count);
     machine->batch = wp_state_batch_create(store);
     error = error ? error : machine->batch ? wp_machine_load(machine) : WP_E_NOMEM;
     if (error) {
@@ -51,7 +55,15 @@ void wp_machine_destroy(struct wp_machine **machine)
         wp_mailbox_destroy(taken->mailboxes[i]);
     }
     free(taken->mailboxes);
+    for (uint32_t i = 0; i < taken->teams.capacity; i++) {
+        if (taken->teams.slots[i].object) {
+            wp_team_destroy(taken->teams.slots[i].object);
+        }
+    }
+    wp_names_fini(&taken->teams);
     wp_names_fini(&taken->users);
+    wp_outbox_fini(&taken->outbox);
+    wp_intern_fini(&taken->intern);
     wp_streams_fini(&taken->streams);
     wp_rates_fini(&taken->rates);
     wp_seen_destroy(&taken->seen);
@@ -63,6 +75,10 @@ void wp_machine_destroy(struct wp_machine **machine)
     wp_buffer_free(&taken->dirty_streams);
     wp_buffer_free(&taken->seen_ids);
     wp_buffer_free(&taken->removals);
+    wp_buffer_free(&taken->appended);
+    wp_buffer_free(&taken->idle);
+    wp_buffer_free(&taken->ended);
+    wp_buffer_free(&taken->item);
     wp_buffer_free(&taken->journal_row);
     wp_buffer_free(&taken->scratch);
     wp_arena_fini(&taken->arena);
@@ -80,6 +96,13 @@ static const apply_command commands[] = {
     [WP_COMMAND_USER_ADD] = wp_apply_user_add,
     [WP_COMMAND_DEVICE_ADD] = wp_apply_device_add,
     [WP_COMMAND_DEVICE_REMOVE] = wp_apply_device_remove,
+    [WP_COMMAND_TEAM_ADD] = wp_apply_team_add,
+    [WP_COMMAND_TEAM_REMOVE] = wp_apply_team_remove,
+    [WP_COMMAND_TEAM_MEMBER_ADD] = wp_apply_team_member_add,
+    [WP_COMMAND_TEAM_MEMBER_REMOVE] = wp_apply_team_member_remove,
+    [WP_COMMAND_TRANSFER_IN] = wp_apply_transfer_in,
+    [WP_COMMAND_OUTBOX_ADVANCE] = wp_apply_outbox_advance,
+    [WP_COMMAND_IDLE_CHECK] = wp_apply_idle_check,
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
@@ -117,7 +140,7 @@ static int rates_drop(struct wp_machine *machine, uint64_t previous_ms)
         struct wp_rate *rate = rates[i];
         if (machine->time_ms - rate->time_ms >= WP_RATE_FULL_MS) {
             struct wp_key key;
-            wp_key_rate(&key, machine->shard, wp_slice(rate->key, rate->key_size));
+            wp_key_name(&key, machine->shard, WP_KEY_RATE, wp_slice(rate->key, rate->key_size));
             wp_state_delete(machine->batch, wp_key_slice(&key));
             wp_rates_remove(&machine->rates, rate);
         }
@@ -163,20 +186,39 @@ static int entry_run(
     return error;
 }
 
-static int removals_hand_over(struct wp_machine *machine, struct wp_arena *arena, struct wp_applied *applied)
+/* Moves what gathered in `rows` into the arena; NULL with *ret_count 0 when there is nothing. */
+static int rows_hand_over(struct wp_buffer *rows, size_t row_size, struct wp_arena *arena,
+    const void **ret_rows, uint32_t *ret_count)
 {
-    if (machine->removals.size == 0) {
-        return WP_OK;
-    }
-    struct wp_removal *removals = wp_arena_alloc(arena, machine->removals.size);
-    if (!removals) {
+    void *copy = rows->size > 0 ? wp_arena_alloc(arena, rows->size) : NULL;
+    if (rows->size > 0 && !copy) {
         return WP_E_NOMEM;
     }
-    memcpy(removals, machine->removals.data, machine->removals.size);
-    applied->removals = removals;
-    applied->removal_count = (uint32_t)(machine->removals.size / sizeof *removals);
-    machine->removals.size = 0;
+    if (copy) {
+        memcpy(copy, rows->data, rows->size);
+    }
+    *ret_rows = copy;
+    *ret_count = (uint32_t)(rows->size / row_size);
+    rows->size = 0;
     return WP_OK;
+}
+
+static int hand_over(struct wp_machine *machine, struct wp_arena *arena, struct wp_applied *applied)
+{
+    const void *removals = NULL;
+    const void *appended = NULL;
+    const void *idle = NULL;
+    int error = rows_hand_over(
+        &machine->removals, sizeof *applied->removals, arena, &removals, &applied->removal_count);
+    error = error ? error
+                  : rows_hand_over(&machine->appended, sizeof *applied->appended, arena, &appended,
+                        &applied->appended_count);
+    error = error ? error
+                  : rows_hand_over(&machine->idle, sizeof *applied->idle, arena, &idle, &applied->idle_count);
+    applied->removals = removals;
+    applied->appended = appended;
+    applied->idle = idle;
+    return error;
 }
 
 int wp_machine_apply(struct wp_machine *machine, uint64_t index, uint64_t term, struct wp_slice entry,
@@ -194,7 +236,8 @@ int wp_machine_apply(struct wp_machine *machine, uint64_t index, uint64_t term, 
     int error = WP_OK;
     if (entry.size > 0) {
         error = entry_run(machine, entry, arena, &applied);
-        error = error ? error : removals_hand_over(machine, arena, &applied);
+        error = error ? error : wp_machine_ended_close(machine);
+        error = error ? error : hand_over(machine, arena, &applied);
         error = error ? error : wp_machine_flush(machine);
     }
     error = error ? error : wp_state_commit(machine->store, machine->batch, machine->shard, index, term);

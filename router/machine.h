@@ -1,5 +1,5 @@
 /* The replicated state machine of one shard: users, devices, mailboxes, cursors, duplicate ids, streams,
- * expiry.
+ * expiry, teams, and the outbox towards other shards (docs/fanout.md).
  *
  * apply is deterministic (no wall clock, float, hash-iteration order or pointer order), never fails for what
  * a command says (a refusal is a result), and is the only thing that changes replicated state. It sees no
@@ -19,7 +19,8 @@
 #include "proto/schema.h"
 #include "storage/store.h"
 
-#define WP_LANE_COUNT 3u
+#define WP_LANE_COUNT 3u         /* of messages */
+#define WP_SEQUENCE_COUNT 4u     /* of a mailbox: the lanes and the receipts (WP__LANE__RECEIPT) */
 #define WP_DEVICES_MAX 16u       /* active devices per user */
 #define WP_SET_ASIDE_ATTEMPTS 5u /* deliveries on so many connections, then set aside */
 #define WP_WINDOW_MAX 1024u      /* deliveries open per device and lane */
@@ -28,8 +29,19 @@
  * acknowledged go, whoever else was still to get them. */
 #define WP_MAILBOX_KEPT_FACTOR 4u
 
+#ifndef WP_RECEIPTS_MAX        /* a test makes it small */
+#define WP_RECEIPTS_MAX 10000u /* rows in the receipts of a mailbox; the oldest goes */
+#endif
+#define WP_RECEIPT_LIFE_MS (30ull * 24 * 3600 * 1000) /* from the end of the message */
+#define WP_TEAMS_MAX 10000u                           /* per shard */
+#define WP_TEAM_MEMBERS_MAX 5000u
+#define WP_TEAM_BYTES_MAX (256ull << 20)  /* envelope of a message times members */
+#define WP_OUTBOX_BYTES_MAX (64ull << 20) /* per shard; the default of limits.outbox_bytes_max */
+#define WP_OUTBOX_KEPT_FACTOR 4u          /* receipts are dropped beyond so many times the bound */
+
 struct wp_machine;
 
+/* What every replica of a shard must have the same. */
 struct wp_machine_limits {
     uint64_t mailbox_messages_max;
     uint64_t mailbox_bytes_max;
@@ -39,6 +51,9 @@ struct wp_machine_limits {
     uint64_t seen_ids_max;
     uint64_t stat_per_minute_max; /* per sender user; 0 = no limit */
     uint64_t inactive_ms;         /* a device unseen for so long stops holding records; 7 days */
+    uint64_t outbox_bytes_max;    /* team messages are refused beyond; 0 = WP_OUTBOX_BYTES_MAX */
+    uint8_t hash_key[16];         /* of wp_shard_of */
+    uint32_t shard_count;         /* 0 = this shard is the only one */
 };
 
 /* Loads the shard's state into memory (reads index rows, no bodies). WP_E_CORRUPT, WP_E_IO, WP_E_NOMEM. */
@@ -55,8 +70,8 @@ struct wp_result {
     uint8_t command; /* enum wp_command_type */
     int error;       /* WP_OK or the refusal */
     union {
-        struct { /* SUBMIT: when error is WP_OK and not duplicate, a message stands in the mailbox: deliver it
-                  */
+        struct { /* SUBMIT: when error is WP_OK and not duplicate, a message stands in the mailbox: deliver
+                    it. `mailbox` is 0 when it went to a team: see wp_applied.appended */
             bool duplicate;
             uint64_t accepted_ms;
             uint64_t expires_ms;
@@ -72,6 +87,7 @@ struct wp_result {
             uint64_t epoch;
             bool session_present;
             bool inbox_subscribed;
+            bool receipts_subscribed;
             uint32_t set_aside; /* messages not offered in this attachment (WP_SET_ASIDE_ATTEMPTS) */
         } attach;
         struct { /* SUBSCRIBE, DEVICE_ADD, DEVICE_REMOVE, USER_ADD */
@@ -82,7 +98,35 @@ struct wp_result {
             uint32_t expired;
             bool more; /* the limit was reached and others are due */
         } expire;
+        struct { /* TEAM_*: state after it */
+            uint64_t epoch;
+            uint32_t members;
+            uint32_t changed; /* members that came or went */
+        } team;
+        struct {                /* TRANSFER_IN */
+            uint64_t watermark; /* everything of the source up to here was applied */
+            uint32_t taken;     /* items that were new */
+        } transfer;
     };
+};
+
+/* A row that came to a mailbox otherwise than by its own SUBMIT: a member's copy of a team message, or a
+ * receipt. Those of one team message stand together and share `envelope`. */
+struct wp_appended {
+    uint64_t mailbox;
+    Wp__Lane lane;
+    uint64_t sequence;
+    uint64_t accepted_ms;
+    uint64_t expires_ms;
+    struct wp_slice
+        envelope; /* packed; borrowed from the entry. Of a receipt: empty, see wp_machine_receipt */
+};
+
+/* A device that was unseen for long: its owner's other devices have been told with a receipt. */
+struct wp_idle {
+    uint64_t mailbox;
+    uint32_t device;
+    uint64_t active_ms;
 };
 
 /* A position that left a mailbox otherwise than by acknowledgement (expired, or beyond
@@ -98,6 +142,10 @@ struct wp_applied {
     uint32_t result_count;
     const struct wp_removal *removals;
     uint32_t removal_count;
+    const struct wp_appended *appended;
+    uint32_t appended_count;
+    const struct wp_idle *idle;
+    uint32_t idle_count;
 };
 
 /* Applies one entry and commits state with (index, term) in one batch. Results live in `arena`. An entry at
@@ -116,6 +164,7 @@ struct wp_device_view {
     uint32_t device; /* number in the mailbox */
     uint64_t epoch;
     bool inbox_subscribed;
+    bool receipts_subscribed;
 };
 
 /* Keyed BLAKE2b-256 of a device's secret, for CommandDeviceAdd.secret_hash; `key` as in
@@ -145,6 +194,18 @@ struct wp_pending {
 bool wp_machine_next_pending(const struct wp_machine *machine, uint64_t mailbox, uint32_t device,
     Wp__Lane lane, uint64_t after, uint64_t now_ms, struct wp_pending *ret_pending);
 
+/* A receipt that is kept; `person` is borrowed until the machine ends. WP_E_NOT_FOUND when it left. */
+struct wp_receipt_view {
+    uint8_t id[16]; /* zero with WP__RECEIPT_STATE__IDLE */
+    const char *person;
+    Wp__ReceiptState state;
+    int error;
+    uint64_t time_ms;
+    uint64_t expires_ms;
+};
+int wp_machine_receipt(
+    const struct wp_machine *machine, uint64_t mailbox, uint64_t sequence, struct wp_receipt_view *ret_view);
+
 /* Reads bodies for catch-up, on ANY thread, without touching the machine: keys of [from, to] in one lane.
  * WP_OK or WP_E_NOMEM. */
 int wp_machine_message_range(uint32_t shard, uint64_t mailbox, Wp__Lane lane, uint64_t from, uint64_t to,
@@ -160,8 +221,16 @@ uint64_t wp_machine_expiry_due_ms(const struct wp_machine *machine);
 /* How far back the duplicate window reaches at `now_ms`: 24 h unless it had to shrink. For the metric. */
 uint64_t wp_machine_seen_window_ms(const struct wp_machine *machine, uint64_t now_ms);
 
+/* Whether a device was unseen for long and its owner was not told yet: propose IDLE_CHECK. O(devices). */
+bool wp_machine_idle_due(const struct wp_machine *machine, uint64_t now_ms);
+
 struct wp_machine_totals {
     uint64_t users, devices, messages, bytes;
+    uint64_t receipts; /* rows kept */
+    uint64_t teams;
+    uint64_t outbox_items;
+    uint64_t outbox_bytes;
+    uint64_t receipts_dropped; /* since the machine was created: the outbox was over its bound */
 };
 void wp_machine_totals(const struct wp_machine *machine, struct wp_machine_totals *ret_totals);
 
@@ -182,12 +251,48 @@ struct wp_device_detail {
     uint32_t number;
     uint64_t created_ms;
     uint64_t epoch;
+    uint64_t active_ms;
     bool inbox_subscribed;
-    uint64_t pending[WP_LANE_COUNT];
+    bool receipts_subscribed;
+    bool inactive; /* as of the last command that looked at the mailbox */
+    uint64_t pending[WP_SEQUENCE_COUNT];
     uint64_t set_aside;
 };
 int wp_machine_devices_each(const struct wp_machine *machine, const char *user,
     void (*each)(void *context, const struct wp_device_detail *detail), void *context);
+
+/* --- teams */
+
+struct wp_team_view {
+    const char *team;
+    uint64_t created_ms;
+    uint64_t epoch;
+    uint32_t members;
+};
+/* Calls `each` for every team in name order. */
+void wp_machine_teams_each(const struct wp_machine *machine,
+    void (*each)(void *context, const struct wp_team_view *view), void *context);
+/* Calls `each` for every member of `team` in name order; WP_E_NOT_FOUND without the team. */
+int wp_machine_members_each(const struct wp_machine *machine, const char *team,
+    void (*each)(void *context, const char *user), void *context);
+
+/* --- outbox: what this shard owes to others */
+
+struct wp_outbox_view {
+    uint64_t first;    /* oldest item pending; last + 1 when there is none */
+    uint64_t last;     /* newest item ever */
+    uint64_t bytes;    /* of the items pending */
+    uint32_t receipts; /* pending receipts */
+    uint32_t teams;    /* pending team messages */
+};
+/* False when `destination` is no other shard. */
+bool wp_machine_outbox(
+    const struct wp_machine *machine, uint32_t destination, struct wp_outbox_view *ret_view);
+/* Packed OutboxItem of a pending sequence; empty when it is not pending. Borrowed until the next apply. */
+struct wp_slice wp_machine_outbox_item(
+    const struct wp_machine *machine, uint32_t destination, uint64_t sequence);
+/* What this shard has of the outbox of `source`. */
+uint64_t wp_machine_taken(const struct wp_machine *machine, uint32_t source);
 
 /* XXH3 of all replicated state in key order, for comparing replicas and restarts. Reads everything: tests and
  * tools only. */

@@ -19,6 +19,12 @@ static int acknowledge(struct wp_machine *machine, struct wp_mailbox *mailbox, s
     struct wp_row *row = wp_lane_row(rows, index);
     bool news = !row->acknowledged;
     row->acknowledged = 1;
+    if ((news || WP_BUG == 43) && lane != WP__LANE__RECEIPT) { /* 43: each device makes a receipt */
+        error = wp_machine_row_ended(machine, mailbox, row, WP__RECEIPT_STATE__DELIVERED);
+    }
+    if (error) {
+        return error;
+    }
     if (wp_mailbox_drop_if_free(machine, mailbox, lane, index) || !news) {
         return WP_OK;
     }
@@ -28,7 +34,7 @@ static int acknowledge(struct wp_machine *machine, struct wp_mailbox *mailbox, s
 static int positions_apply(struct wp_machine *machine, struct wp_mailbox *mailbox, struct wp_device *device,
     const Wp__Positions *positions)
 {
-    if (positions->lane >= WP_LANE_COUNT) {
+    if (positions->lane >= WP_SEQUENCE_COUNT) {
         return WP_OK;
     }
     for (size_t i = 0; i < positions->n_sequence; i++) {
@@ -44,7 +50,7 @@ static int positions_apply(struct wp_machine *machine, struct wp_mailbox *mailbo
 static void sent_apply(struct wp_machine *machine, struct wp_mailbox *mailbox, struct wp_device *device,
     const Wp__SentUpTo *sent)
 {
-    if (sent->lane >= WP_LANE_COUNT) {
+    if (sent->lane >= WP_SEQUENCE_COUNT) {
         return;
     }
     struct wp_cursor *cursor = &device->cursors[sent->lane];
@@ -125,10 +131,15 @@ int wp_apply_expire(struct wp_machine *machine, struct wp_slice payload, struct 
             result->expire.more = true;
             break;
         }
+        const struct wp_row *row = wp_lane_row(&mailbox->lanes[lane], index);
+        int error = WP_OK;
         /* Acknowledged means delivered: that is how it ended, whoever else was still to get it. */
-        result->expire.expired += !wp_lane_row(&mailbox->lanes[lane], index)->acknowledged;
+        if (lane != WP__LANE__RECEIPT && !row->acknowledged) {
+            result->expire.expired++;
+            error = wp_machine_row_ended(machine, mailbox, row, WP__RECEIPT_STATE__EXPIRED);
+        }
         wp_expiry_pop(&machine->expiry);
-        int error = wp_mailbox_remove(machine, mailbox, lane, index);
+        error = error ? error : wp_mailbox_remove(machine, mailbox, lane, index);
         if (error) {
             return error;
         }

@@ -47,13 +47,13 @@ static void value_put(struct wp_machine *machine, const struct wp_key *key, cons
 }
 
 int wp_machine_put_message(struct wp_machine *machine, const struct wp_mailbox *mailbox, uint32_t lane,
-    const struct wp_row *row, struct wp_slice envelope)
+    const struct wp_row *row, uint64_t accepted_ms, struct wp_slice envelope)
 {
     uint8_t *p = value_begin(machine, 3 * WP_WIRE_FIELD_SIZE_MAX + envelope.size);
     if (!p) {
         return WP_E_NOMEM;
     }
-    p = wp_wire_put_u64(p, 1, machine->time_ms);
+    p = wp_wire_put_u64(p, 1, accepted_ms);
     p = wp_wire_put_u64(p, 2, row->expires_ms);
     p = wp_wire_put_bytes_head(p, 3, envelope.size);
     memcpy(p, envelope.data, envelope.size);
@@ -63,11 +63,25 @@ int wp_machine_put_message(struct wp_machine *machine, const struct wp_mailbox *
     return WP_OK;
 }
 
-struct wp_slice wp_machine_index_encode(const struct wp_row *row, uint8_t value[WP_INDEX_SIZE_MAX])
+static uint8_t *bytes_put(uint8_t *p, uint32_t field, struct wp_slice bytes)
+{
+    p = wp_wire_put_bytes_head(p, field, bytes.size);
+    memcpy(p, bytes.data, bytes.size);
+    return p + bytes.size;
+}
+
+struct wp_slice wp_machine_index_encode(
+    const struct wp_machine *machine, const struct wp_row *row, uint8_t value[WP_INDEX_SIZE_MAX])
 {
     uint8_t *p = wp_wire_put_u64(value, 1, row->expires_ms);
     p = wp_wire_put_u64(p, 2, row->size);
     p = wp_wire_put_u64(p, 3, row->acknowledged);
+    if (row->sender) {
+        p = bytes_put(p, 4, wp_slice(row->id, WP_UUID_SIZE));
+        p = bytes_put(p, 5, wp_intern_name(&machine->intern, row->sender));
+    }
+    p = wp_wire_put_u64(p, 6, row->receipt_state);
+    p = wp_wire_put_i32(p, 7, row->receipt_error);
     return wp_slice(value, (size_t)(p - value));
 }
 
@@ -79,7 +93,7 @@ int wp_machine_put_index(
     uint8_t value[WP_INDEX_SIZE_MAX];
     struct wp_key key;
     wp_key_position(&key, machine->shard, WP_KEY_INDEX, mailbox->number, (uint8_t)lane, row->sequence);
-    return wp_machine_journal_put(machine, &key, wp_machine_index_encode(row, value));
+    return wp_machine_journal_put(machine, &key, wp_machine_index_encode(machine, row, value));
 }
 
 int wp_machine_put_rate(struct wp_machine *machine, const struct wp_rate *rate)
@@ -91,7 +105,7 @@ int wp_machine_put_rate(struct wp_machine *machine, const struct wp_rate *rate)
     p = wp_wire_put_u64(p, 1, rate->tokens);
     p = wp_wire_put_u64(p, 2, rate->time_ms);
     struct wp_key key;
-    wp_key_rate(&key, machine->shard, wp_slice(rate->key, rate->key_size));
+    wp_key_name(&key, machine->shard, WP_KEY_RATE, wp_slice(rate->key, rate->key_size));
     value_put(machine, &key, p);
     return WP_OK;
 }
@@ -110,7 +124,7 @@ static int put_seen_row(struct wp_machine *machine)
     p = wp_wire_put_bytes_head(p, 2, ids->size);
     memcpy(p, ids->data, ids->size);
     struct wp_key key;
-    wp_key_seen(&key, machine->shard, machine->seen_bucket, machine->entry_index);
+    wp_key_pair(&key, machine->shard, WP_KEY_SEEN, machine->seen_bucket, machine->entry_index);
     if (WP_BUG != 30) { /* duplicate window not persisted */
         value_put(machine, &key, p + ids->size);
     }
@@ -156,7 +170,9 @@ static void run_flush(struct wp_machine *machine)
         return;
     }
     machine->run.mailbox = NULL;
-    run_flush_tag(machine, &run, WP_KEY_MESSAGE);
+    if (run.lane != WP__LANE__RECEIPT) { /* which has no record */
+        run_flush_tag(machine, &run, WP_KEY_MESSAGE);
+    }
     if (run.stored) {
         run_flush_tag(machine, &run, WP_KEY_INDEX);
     }
@@ -181,7 +197,8 @@ void wp_machine_delete_message(
         .mailbox = mailbox, .lane = lane, .stored = row->stored, .from = row->sequence, .to = row->sequence};
 }
 
-static int put_packed(struct wp_machine *machine, const struct wp_key *key, const ProtobufCMessage *message)
+int wp_machine_put_packed(
+    struct wp_machine *machine, const struct wp_key *key, const ProtobufCMessage *message)
 {
     uint8_t *p = value_begin(machine, protobuf_c_message_get_packed_size(message));
     if (!p) {
@@ -201,7 +218,7 @@ static int put_user(struct wp_machine *machine, struct wp_mailbox *mailbox)
     record.epoch_floor = mailbox->epoch_floor;
     struct wp_key key;
     wp_key_mailbox(&key, machine->shard, WP_KEY_USER, mailbox->number);
-    return put_packed(machine, &key, &record.base);
+    return wp_machine_put_packed(machine, &key, &record.base);
 }
 
 static int put_device(struct wp_machine *machine, const struct wp_mailbox *mailbox, struct wp_device *device)
@@ -214,19 +231,21 @@ static int put_device(struct wp_machine *machine, const struct wp_mailbox *mailb
     record.epoch = device->epoch;
     record.inbox_subscribed = device->inbox_subscribed;
     record.active_ms = device->active_ms;
+    record.receipts_subscribed = device->receipts_subscribed;
+    record.warned = device->warned;
     struct wp_key key;
     wp_key_device(&key, machine->shard, mailbox->number, device->number);
-    return put_packed(machine, &key, &record.base);
+    return wp_machine_put_packed(machine, &key, &record.base);
 }
 
-/* RecordMailbox: three RecordLane, each at most 33 bytes, so that its size takes one byte. */
+/* RecordMailbox: four RecordLane, each at most 33 bytes, so that its size takes one byte. */
 static int put_mailbox(struct wp_machine *machine, struct wp_mailbox *mailbox)
 {
-    uint8_t *p = value_begin(machine, WP_LANE_COUNT * (2 + 3 * WP_WIRE_FIELD_SIZE_MAX));
+    uint8_t *p = value_begin(machine, WP_SEQUENCE_COUNT * (2 + 3 * WP_WIRE_FIELD_SIZE_MAX));
     if (!p) {
         return WP_E_NOMEM;
     }
-    for (uint32_t i = 0; i < WP_LANE_COUNT; i++) {
+    for (uint32_t i = 0; i < WP_SEQUENCE_COUNT; i++) {
         const struct wp_lane *lane = &mailbox->lanes[i];
         uint8_t *head = p;
         p = wp_wire_put_u64(p + 2, 1, wp_lane_head(lane));
@@ -269,7 +288,7 @@ static int put_cursor(
 static int device_flush(struct wp_machine *machine, struct wp_mailbox *mailbox, struct wp_device *device)
 {
     int error = device->dirty & WP_DEVICE_DIRTY_RECORD ? put_device(machine, mailbox, device) : WP_OK;
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT && !error; lane++) {
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT && !error; lane++) {
         if (device->dirty & WP_DEVICE_DIRTY_CURSOR(lane)) {
             error = put_cursor(machine, mailbox, device, lane);
         }
@@ -307,7 +326,7 @@ static int put_stream(struct wp_machine *machine, struct wp_stream *stream)
     struct wp_slice device =
         wp_slice(stream->key + stream->user_size + 1, (size_t)stream->key_size - stream->user_size - 1);
     struct wp_key key;
-    wp_key_stream(&key, machine->shard, user, device);
+    wp_key_names(&key, machine->shard, WP_KEY_STREAM, user, device);
     stream->journal_entry = machine->entry_index;
     return value_journal(machine, &key, p);
 }
@@ -353,6 +372,9 @@ int wp_machine_flush(struct wp_machine *machine)
     }
     if (!error) {
         error = streams_flush(machine);
+    }
+    if (!error) {
+        error = wp_machine_outbox_flush(machine);
     }
     if (!error) {
         error = put_machine(machine);

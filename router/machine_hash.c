@@ -59,12 +59,14 @@ static void hash_device(XXH3_state_t *state, const struct wp_device *device)
     hash_u64(state, device->active_ms);
     hash_u64(state, device->epoch);
     hash_u64(state, device->inbox_subscribed);
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+    hash_u64(state, device->receipts_subscribed);
+    hash_u64(state, device->warned);
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT; lane++) {
         hash_cursor(state, &device->cursors[lane]);
     }
 }
 
-static void hash_lane(XXH3_state_t *state, const struct wp_lane *lane)
+static void hash_lane(XXH3_state_t *state, const struct wp_intern *intern, const struct wp_lane *lane)
 {
     hash_u64(state, lane->tail);
     hash_u64(state, lane->count);
@@ -74,18 +76,23 @@ static void hash_lane(XXH3_state_t *state, const struct wp_lane *lane)
         hash_u64(state, row->expires_ms);
         hash_u64(state, row->size);
         hash_u64(state, row->acknowledged);
+        hash_u64(state, row->receipt_state);
+        hash_u64(state, (uint64_t)row->receipt_error);
+        hash_bytes(state, wp_slice(row->id, sizeof row->id));
+        hash_bytes(state, wp_intern_name(intern, row->sender));
     }
 }
 
-static void hash_mailbox(XXH3_state_t *state, const struct wp_mailbox *mailbox)
+static void hash_mailbox(
+    XXH3_state_t *state, const struct wp_intern *intern, const struct wp_mailbox *mailbox)
 {
     hash_bytes(state, wp_slice(mailbox->user, mailbox->user_size));
     hash_u64(state, mailbox->created_ms);
     hash_u64(state, mailbox->next_device);
     hash_u64(state, mailbox->epoch_floor);
     hash_u64(state, mailbox->bytes);
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
-        hash_lane(state, &mailbox->lanes[lane]);
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT; lane++) {
+        hash_lane(state, intern, &mailbox->lanes[lane]);
     }
     for (uint32_t i = 0; i < mailbox->device_count; i++) {
         hash_device(state, mailbox->devices[i]);
@@ -119,14 +126,56 @@ static uint64_t rates_sum(const struct wp_names *rates)
     return sum;
 }
 
+static uint64_t team_hash(const struct wp_machine *machine, const struct wp_team *team)
+{
+    const uint64_t head[] = {wp_names_hash(wp_team_key(team)), team->epoch, team->created_ms};
+    uint64_t hash = XXH3_64bits(head, sizeof head);
+    for (uint32_t i = 0; i < team->member_count; i++) {
+        struct wp_slice name = wp_intern_name(&machine->intern, team->members[i]);
+        hash = XXH3_64bits_withSeed(name.data, name.size, hash);
+    }
+    return hash;
+}
+
+static uint64_t teams_sum(const struct wp_machine *machine)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < machine->teams.capacity; i++) {
+        const struct wp_team *team = machine->teams.slots[i].object;
+        sum += team ? team_hash(machine, team) : 0;
+    }
+    return sum;
+}
+
+static void hash_outbox(XXH3_state_t *state, const struct wp_outbox *outbox)
+{
+    hash_u64(state, outbox->bytes);
+    hash_u64(state, outbox->items);
+    for (uint32_t i = 0; i < outbox->peer_count; i++) {
+        const struct wp_outbox_peer *peer = &outbox->peers[i];
+        hash_u64(state, peer->last);
+        hash_u64(state, peer->watermark);
+        hash_u64(state, peer->taken);
+        for (uint32_t k = 0; k < peer->count; k++) {
+            const struct wp_outbox_item *item = &peer->items[peer->start + k];
+            hash_u64(state, item->sequence);
+            hash_u64(state, item->receipts);
+            hash_bytes(state, wp_slice(item->data->data, item->data->size));
+        }
+    }
+}
+
 static void hash_memory(const struct wp_machine *machine, XXH3_state_t *state)
 {
     hash_u64(state, machine->time_ms);
     hash_u64(state, machine->messages);
     hash_u64(state, machine->bytes);
     hash_u64(state, machine->devices);
+    hash_u64(state, machine->receipts);
+    hash_u64(state, teams_sum(machine));
+    hash_outbox(state, &machine->outbox);
     for (uint32_t i = 0; i < machine->mailbox_count; i++) {
-        hash_mailbox(state, machine->mailboxes[i]);
+        hash_mailbox(state, &machine->intern, machine->mailboxes[i]);
     }
     hash_u64(state, streams_sum(&machine->streams));
     hash_u64(state, rates_sum(&machine->rates));

@@ -12,6 +12,54 @@
 
 #define SWEEP_DEAD_MIN 4096u /* dead entries in the expiry heap before it is swept */
 
+int wp_mailbox_room(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint64_t size)
+{
+    wp_mailbox_touch(machine, mailbox);
+    const struct wp_lane *rows = &mailbox->lanes[lane];
+    uint64_t messages, bytes;
+    wp_mailbox_backlog(mailbox, &messages, &bytes);
+    bool room = messages < machine->limits.mailbox_messages_max &&
+                bytes + size <= machine->limits.mailbox_bytes_max &&
+                rows->tail + 1 - wp_lane_head(rows) < UINT32_MAX;
+    return room ? WP_OK : WP_E_MAILBOX_FULL;
+}
+
+/* Rows kept: messages, or receipts. */
+static uint64_t *kept_count(struct wp_machine *machine, uint32_t lane)
+{
+    return lane == WP__LANE__RECEIPT ? &machine->receipts : &machine->messages;
+}
+
+int wp_mailbox_append(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane,
+    struct wp_row *row, uint64_t accepted_ms, struct wp_slice envelope)
+{
+    struct wp_lane *rows = &mailbox->lanes[lane];
+    row->sequence = rows->tail + 1;
+    int error = wp_lane_append(rows, row);
+    if (error) {
+        return error;
+    }
+    rows->tail = row->sequence;
+    for (uint32_t i = 0; i < mailbox->device_count; i++) {
+        wp_cursor_appended(&mailbox->devices[i]->cursors[lane], row);
+    }
+    mailbox->bytes += row->size;
+    machine->bytes += row->size;
+    ++*kept_count(machine, lane);
+    mailbox->dirty_record = true;
+    wp_machine_mailbox_dirty(machine, mailbox);
+    struct wp_expiry_entry entry = {
+        .expires_ms = row->expires_ms,
+        .place = mailbox->number << 2 | lane,
+        .sequence_low = (uint32_t)row->sequence,
+    };
+    error = wp_expiry_push(&machine->expiry, &entry);
+    if (!error && envelope.size > 0) {
+        error = wp_machine_put_message(machine, mailbox, lane, row, accepted_ms, envelope);
+    }
+    return error ? error : wp_machine_put_index(machine, mailbox, lane, wp_lane_row(rows, rows->count - 1));
+}
+
 bool wp_machine_expiry_row(const struct wp_machine *machine, const struct wp_expiry_entry *entry,
     struct wp_mailbox **ret_mailbox, uint32_t *ret_lane, uint32_t *ret_index)
 {
@@ -53,14 +101,14 @@ void wp_mailbox_drop(struct wp_machine *machine, struct wp_mailbox *mailbox, uin
         }
     }
     wp_lane_erase(&mailbox->lanes[lane], index);
-    WP_ASSERT(mailbox->bytes >= row.size && machine->bytes >= row.size && machine->messages > 0);
+    WP_ASSERT(mailbox->bytes >= row.size && machine->bytes >= row.size && *kept_count(machine, lane) > 0);
     mailbox->bytes -= row.size;
     machine->bytes -= row.size;
-    machine->messages--;
+    --*kept_count(machine, lane);
     mailbox->dirty_record = true;
     wp_machine_mailbox_dirty(machine, mailbox);
     wp_machine_delete_message(machine, mailbox, lane, &row);
-    if (machine->expiry.count > 2 * machine->messages + SWEEP_DEAD_MIN) {
+    if (machine->expiry.count > 2 * (machine->messages + machine->receipts) + SWEEP_DEAD_MIN) {
         wp_expiry_sweep(&machine->expiry, expiry_live, machine);
     }
 }
@@ -124,7 +172,8 @@ bool wp_mailbox_drop_if_free(
     for (uint32_t i = 0; i < mailbox->device_count && WP_BUG != 33;
          i++) { /* 33: goes with the first device */
         const struct wp_device *device = mailbox->devices[i];
-        if (!device->inactive && wp_cursor_owing(&device->cursors[lane], row->sequence) == WP_OWED) {
+        bool wants = lane != WP__LANE__RECEIPT || device->receipts_subscribed;
+        if (wants && !device->inactive && wp_cursor_owing(&device->cursors[lane], row->sequence) == WP_OWED) {
             return false;
         }
     }
@@ -134,7 +183,7 @@ bool wp_mailbox_drop_if_free(
 
 void wp_mailbox_sweep(struct wp_machine *machine, struct wp_mailbox *mailbox)
 {
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT; lane++) {
         for (uint32_t index = 0; index < mailbox->lanes[lane].count;) {
             if (!wp_mailbox_drop_if_free(machine, mailbox, lane, index)) {
                 index++;
@@ -172,11 +221,13 @@ void wp_mailbox_device_active(
     struct wp_machine *machine, struct wp_mailbox *mailbox, struct wp_device *device)
 {
     /* Written coarsely: exact times would rewrite the device with every acknowledgement. */
-    if (device->inactive || machine->time_ms - device->active_ms >= machine->limits.inactive_ms / 168) {
+    bool absent = device->inactive || device->warned;
+    if (absent || machine->time_ms - device->active_ms >= machine->limits.inactive_ms / 168) {
         device->active_ms = machine->time_ms;
         wp_machine_device_dirty(machine, mailbox, device, WP_DEVICE_DIRTY_RECORD);
     }
     device->inactive = false;
+    device->warned = false;
     uint64_t due_ms = device->active_ms + machine->limits.inactive_ms;
     if (due_ms < mailbox->inactive_due_ms) {
         mailbox->inactive_due_ms = due_ms;

@@ -8,15 +8,19 @@
 #define WP_ROUTER_MACHINE_INNER_H
 
 #include "router/expiry.h"
+#include "router/intern.h"
 #include "router/journal.h"
 #include "router/keys.h"
 #include "router/machine.h"
 #include "router/mailbox.h"
 #include "router/names.h"
+#include "router/outbox.h"
 #include "router/seen.h"
 #include "router/stream.h"
 
-#define WP_INDEX_SIZE_MAX 33u /* RecordIndex: three fields */
+#define WP_INDEX_SIZE_MAX                                                                                    \
+    (5u * 11u + 18u + 2u + WP_NAME_SIZE_MAX) /* RecordIndex: five numbers, id, sender                        \
+                                              */
 #define WP_DEVICE_DIRTY_RECORD 1u
 #define WP_DEVICE_DIRTY_CURSOR(lane) (2u << (lane))
 
@@ -24,14 +28,17 @@ struct wp_device {
     uint32_t number;
     uint8_t dirty; /* WP_DEVICE_DIRTY_* */
     bool inbox_subscribed;
+    bool receipts_subscribed;
+    bool warned;   /* its owner was told that it is idle */
     bool inactive; /* holds no records; kept current by wp_mailbox_touch */
     uint64_t created_ms;
     uint64_t active_ms;
     uint64_t epoch;
     uint8_t secret_hash[WP_SECRET_HASH_SIZE];
-    struct wp_cursor cursors[WP_LANE_COUNT];
-    uint64_t journal_entries[WP_LANE_COUNT]; /* last journal row that mentions the cursor; 0 = none does */
-    char name[];                             /* NUL-terminated */
+    struct wp_cursor cursors[WP_SEQUENCE_COUNT];
+    uint64_t
+        journal_entries[WP_SEQUENCE_COUNT]; /* last journal row that mentions the cursor; 0 = none does */
+    char name[];                            /* NUL-terminated */
 };
 
 struct wp_mailbox {
@@ -49,8 +56,31 @@ struct wp_mailbox {
     uint64_t bytes;           /* of all messages kept */
     uint64_t inactive_due_ms; /* no device turns inactive before */
     uint64_t journal_entry;   /* last journal row that mentions RecordMailbox; 0 = none does */
-    struct wp_lane lanes[WP_LANE_COUNT];
+    struct wp_lane lanes[WP_SEQUENCE_COUNT];
     char user[]; /* NUL-terminated */
+};
+
+struct wp_team {
+    uint64_t epoch;
+    uint64_t created_ms;
+    uint32_t *members; /* interned, ascending by name */
+    uint32_t member_count;
+    uint32_t member_capacity;
+    uint8_t name_size;
+    char name[]; /* NUL-terminated */
+};
+
+/* A message that ended, or a device that is idle: told to `sender` at the end of the entry. Names are
+ * borrowed for as long as the entry. */
+struct wp_ended {
+    uint32_t destination; /* shard of `sender` */
+    uint32_t ordinal;
+    struct wp_slice sender;
+    struct wp_slice person;
+    uint8_t id[WP_UUID_SIZE];
+    uint8_t state; /* Wp__ReceiptState */
+    int16_t error;
+    uint64_t time_ms;
 };
 
 /* Messages to delete that follow each other without a gap. */
@@ -79,6 +109,11 @@ struct wp_machine {
     struct wp_seen *seen;
     struct wp_expiry expiry;
     struct wp_journal journal;
+    struct wp_intern intern;
+    struct wp_names teams;
+    struct wp_outbox outbox;
+    uint64_t receipts;         /* rows kept */
+    uint64_t receipts_dropped; /* not replicated: for the operator */
     uint64_t messages;
     uint64_t bytes;
     uint64_t devices;
@@ -92,6 +127,10 @@ struct wp_machine {
     uint64_t entry_index;
     struct wp_delete_run run;
     struct wp_buffer removals;              /* struct wp_removal */
+    struct wp_buffer appended;              /* struct wp_appended */
+    struct wp_buffer idle;                  /* struct wp_idle */
+    struct wp_buffer ended;                 /* struct wp_ended */
+    struct wp_buffer item;                  /* an outbox item being packed */
     struct wp_buffer journal_row;           /* of this entry */
     uint8_t index_value[WP_INDEX_SIZE_MAX]; /* a RecordIndex on its way from the journal to its key */
     int journal_error;                      /* of a mention that its caller could not report */
@@ -106,9 +145,13 @@ void wp_machine_mailbox_dirty(struct wp_machine *machine, struct wp_mailbox *mai
 void wp_machine_device_dirty(
     struct wp_machine *machine, struct wp_mailbox *mailbox, struct wp_device *device, uint8_t what);
 int wp_machine_put_message(struct wp_machine *machine, const struct wp_mailbox *mailbox, uint32_t lane,
-    const struct wp_row *row, struct wp_slice envelope);
+    const struct wp_row *row, uint64_t accepted_ms, struct wp_slice envelope);
 /* RecordIndex of a row. */
-struct wp_slice wp_machine_index_encode(const struct wp_row *row, uint8_t value[WP_INDEX_SIZE_MAX]);
+struct wp_slice wp_machine_index_encode(
+    const struct wp_machine *machine, const struct wp_row *row, uint8_t value[WP_INDEX_SIZE_MAX]);
+/* Packs `message` into the scratch buffer and puts it. WP_OK or WP_E_NOMEM. */
+int wp_machine_put_packed(
+    struct wp_machine *machine, const struct wp_key *key, const ProtobufCMessage *message);
 int wp_machine_put_index(
     struct wp_machine *machine, const struct wp_mailbox *mailbox, uint32_t lane, struct wp_row *row);
 int wp_machine_put_rate(struct wp_machine *machine, const struct wp_rate *rate);
@@ -168,6 +211,12 @@ bool wp_mailbox_drop_if_free(
 void wp_mailbox_sweep(struct wp_machine *machine, struct wp_mailbox *mailbox);
 /* What counts against the bounds: what the most advanced active device still has to get. */
 void wp_mailbox_backlog(const struct wp_mailbox *mailbox, uint64_t *ret_messages, uint64_t *ret_bytes);
+/* Whether the bounds leave room for a message of `size` bytes: WP_OK or WP_E_MAILBOX_FULL. */
+int wp_mailbox_room(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint64_t size);
+/* A new row at the tail of a sequence; `row` has everything but `sequence`, which is set. With `envelope` its
+ * record is put too. WP_OK or WP_E_NOMEM. */
+int wp_mailbox_append(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane,
+    struct wp_row *row, uint64_t accepted_ms, struct wp_slice envelope);
 /* Whether a heap entry is a message still kept, and where. */
 bool wp_machine_expiry_row(const struct wp_machine *machine, const struct wp_expiry_entry *entry,
     struct wp_mailbox **ret_mailbox, uint32_t *ret_lane, uint32_t *ret_index);
@@ -178,6 +227,61 @@ bool wp_machine_expiry_row(const struct wp_machine *machine, const struct wp_exp
 /* Drops the buckets of the duplicate window whose time is over, and with `want_room` what must go to take an
  * id. */
 void wp_machine_seen_drop(struct wp_machine *machine, bool want_room);
+
+/* --- machine_receipt.c: how messages end, and who is told
+ * -------------------------------------------------------- */
+
+/* Notes an end; `id` is NULL with IDLE. WP_OK or WP_E_NOMEM. */
+int wp_machine_ended(struct wp_machine *machine, struct wp_slice sender, const uint8_t *id,
+    struct wp_slice person, Wp__ReceiptState state, int error);
+/* The same for a message that is kept. */
+int wp_machine_row_ended(struct wp_machine *machine, const struct wp_mailbox *mailbox,
+    const struct wp_row *row, Wp__ReceiptState state);
+/* Brings what ended in this entry to its senders or their outboxes. After the last command. */
+int wp_machine_ended_close(struct wp_machine *machine);
+/* A receipt for a user of this shard; nothing when no device of the user wants them. */
+int wp_machine_receipt_append(struct wp_machine *machine, const struct wp_ended *ended);
+
+/* --- machine_team.c
+ * ------------------------------------------------------------------------------------------- */
+
+/* A message for members of a team, at the shard that keeps it for them. */
+struct wp_team_message {
+    struct wp_slice envelope; /* borrowed from the entry */
+    struct wp_slice sender;   /* likewise */
+    const uint8_t *id;
+    uint32_t lane;
+    uint64_t accepted_ms;
+    uint64_t expires_ms;
+};
+
+struct wp_slice wp_team_key(const void *team);
+struct wp_team *wp_machine_team(const struct wp_machine *machine, struct wp_slice name);
+bool wp_team_has(const struct wp_machine *machine, const struct wp_team *team, struct wp_slice user);
+/* For loading. WP_OK, WP_E_NOMEM or WP_E_CORRUPT. */
+int wp_machine_team_load(
+    struct wp_machine *machine, struct wp_slice name, uint64_t epoch, uint64_t created_ms);
+int wp_machine_member_load(struct wp_machine *machine, struct wp_slice team, struct wp_slice user);
+void wp_team_destroy(struct wp_team *team);
+/* Queues the message for each member but the sender: here, or in the outbox towards the member's shard. */
+int wp_machine_team_send(
+    struct wp_machine *machine, const struct wp_team *team, const struct wp_team_message *message);
+/* Queues it for one member of this shard or refuses it, which the sender is told. */
+int wp_machine_team_take(
+    struct wp_machine *machine, const struct wp_team_message *message, struct wp_slice user);
+
+/* --- machine_outbox.c
+ * ----------------------------------------------------------------------------------------- */
+
+/* Shard of a user or team. */
+uint32_t wp_machine_shard_of(const struct wp_machine *machine, struct wp_slice name);
+uint64_t wp_machine_outbox_bytes_max(const struct wp_machine *machine);
+/* Adds an item; `stored` puts it under its own key at once, else it is written behind. WP_OK or WP_E_NOMEM.
+ */
+int wp_machine_outbox_add(
+    struct wp_machine *machine, uint32_t destination, struct wp_slice packed, uint32_t receipts, bool stored);
+/* RecordOutbox and RecordWatermark of what changed. */
+int wp_machine_outbox_flush(struct wp_machine *machine);
 
 /* --- machine_users.c
  * ------------------------------------------------------------------------------------------ */
@@ -210,5 +314,13 @@ int wp_apply_expire(struct wp_machine *machine, struct wp_slice payload, struct 
 int wp_apply_user_add(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
 int wp_apply_device_add(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
 int wp_apply_device_remove(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
+int wp_apply_team_add(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
+int wp_apply_team_remove(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
+int wp_apply_team_member_add(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
+int wp_apply_team_member_remove(
+    struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
+int wp_apply_transfer_in(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
+int wp_apply_outbox_advance(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
+int wp_apply_idle_check(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
 
 #endif

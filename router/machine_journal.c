@@ -42,7 +42,7 @@ static bool settle_index(
     }
     row->journaled = 0;
     row->stored = 1;
-    *value = wp_machine_index_encode(row, machine->index_value);
+    *value = wp_machine_index_encode(machine, row, machine->index_value);
     return true;
 }
 
@@ -78,13 +78,57 @@ static bool settle_cursor(
     return true;
 }
 
+static bool settle_outbox(
+    struct wp_machine *machine, uint64_t entry, struct wp_slice key, struct wp_slice *value)
+{
+    (void)value;
+    uint64_t shard;
+    struct wp_outbox_peer *peer =
+        wp_key_parse_mailbox(key, &shard) ? NULL : wp_outbox_peer(&machine->outbox, shard);
+    if (!peer || peer->journal_entry != entry) {
+        return false;
+    }
+    peer->journal_entry = 0;
+    return true;
+}
+
+static bool settle_taken(
+    struct wp_machine *machine, uint64_t entry, struct wp_slice key, struct wp_slice *value)
+{
+    (void)value;
+    uint64_t shard;
+    struct wp_outbox_peer *peer =
+        wp_key_parse_mailbox(key, &shard) ? NULL : wp_outbox_peer(&machine->outbox, shard);
+    if (!peer || peer->taken_journal_entry != entry) {
+        return false;
+    }
+    peer->taken_journal_entry = 0;
+    return true;
+}
+
+static bool settle_item(
+    struct wp_machine *machine, uint64_t entry, struct wp_slice key, struct wp_slice *value)
+{
+    (void)value;
+    uint64_t shard, sequence;
+    struct wp_outbox_peer *peer =
+        wp_key_parse_pair(key, &shard, &sequence) ? NULL : wp_outbox_peer(&machine->outbox, shard);
+    struct wp_outbox_item *item = peer ? wp_outbox_find(peer, sequence) : NULL;
+    if (!item || item->journal_entry != entry) {
+        return false; /* at its destination already */
+    }
+    item->journal_entry = 0;
+    item->stored = true;
+    return true;
+}
+
 static bool settle_stream(
     struct wp_machine *machine, uint64_t entry, struct wp_slice key, struct wp_slice *value)
 {
     (void)value;
     struct wp_slice user, device;
     uint64_t hash;
-    if (wp_key_parse_stream(key, &user, &device)) {
+    if (wp_key_parse_names(key, &user, &device)) {
         return false;
     }
     struct wp_stream *stream = wp_streams_find(&machine->streams, user, device, &hash);
@@ -103,6 +147,9 @@ static const journal_settle settlers[] = {
     [WP_KEY_MAILBOX] = settle_mailbox,
     [WP_KEY_CURSOR] = settle_cursor,
     [WP_KEY_STREAM] = settle_stream,
+    [WP_KEY_OUTBOX] = settle_outbox,
+    [WP_KEY_ITEM] = settle_item,
+    [WP_KEY_TAKEN] = settle_taken,
 };
 
 static journal_settle settler_of(struct wp_slice rest)
@@ -165,7 +212,7 @@ int wp_machine_journal_load(struct wp_machine *machine)
 {
     struct wp_key from, to;
     wp_key_tag(&from, machine->shard, WP_KEY_JOURNAL);
-    wp_key_tag(&to, machine->shard, WP_KEY_END);
+    wp_key_tag(&to, machine->shard, WP_KEY_JOURNAL + 1);
     struct wp_state_iter *iter = wp_state_iter_create(machine->store, wp_key_slice(&from), wp_key_slice(&to));
     if (!iter) {
         return WP_E_NOMEM;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "router/wire.h"
 
 /* What RecordMailbox says of a lane, kept until the rows are there. */
 struct lane_expected {
@@ -17,7 +18,7 @@ struct lane_expected {
 
 struct loader {
     struct wp_machine *machine;
-    struct lane_expected *lanes; /* (mailbox - 1) * WP_LANE_COUNT + lane */
+    struct lane_expected *lanes; /* (mailbox - 1) * WP_SEQUENCE_COUNT + lane */
 };
 
 /* Takes a row read under its own key (`entry` 0) or from the journal row of `entry`. */
@@ -114,6 +115,8 @@ static int load_device(struct loader *loader, struct wp_slice key, struct wp_sli
     device->active_ms = record->active_ms;
     device->epoch = record->epoch;
     device->inbox_subscribed = record->inbox_subscribed;
+    device->receipts_subscribed = record->receipts_subscribed;
+    device->warned = record->warned;
     memcpy(device->secret_hash, record->secret_hash.data, WP_SECRET_HASH_SIZE);
     return WP_OK;
 }
@@ -127,13 +130,13 @@ static int load_mailbox(struct loader *loader, struct wp_slice key, struct wp_sl
         return WP_E_CORRUPT;
     }
     struct wp_mailbox *mailbox = wp_machine_mailbox(machine, number);
-    if (!mailbox || record->n_lanes != WP_LANE_COUNT) {
+    if (!mailbox || record->n_lanes != WP_SEQUENCE_COUNT) {
         return WP_E_CORRUPT;
     }
     mailbox->journal_entry = entry;
-    for (uint32_t i = 0; i < WP_LANE_COUNT; i++) {
+    for (uint32_t i = 0; i < WP_SEQUENCE_COUNT; i++) {
         mailbox->lanes[i].tail = record->lanes[i]->tail;
-        loader->lanes[(number - 1) * WP_LANE_COUNT + i] =
+        loader->lanes[(number - 1) * WP_SEQUENCE_COUNT + i] =
             (struct lane_expected){.head = record->lanes[i]->head, .messages = record->lanes[i]->messages};
     }
     return WP_OK;
@@ -146,11 +149,13 @@ static int load_index(struct loader *loader, struct wp_slice key, struct wp_slic
     uint64_t number, sequence;
     uint8_t lane_number;
     if (wp_key_parse_position(key, &number, &lane_number, &sequence) ||
-        DECODE(machine, record_index, value, &record)) {
+        DECODE(machine, record_index, value, &record) ||
+        (record->message_id.len != WP_UUID_SIZE && record->message_id.len != 0) ||
+        (record->sender[0] && !wp_address_valid(record->sender))) {
         return WP_E_CORRUPT;
     }
     struct wp_mailbox *mailbox = wp_machine_mailbox(machine, number);
-    if (!mailbox || lane_number >= WP_LANE_COUNT || sequence > mailbox->lanes[lane_number].tail) {
+    if (!mailbox || lane_number >= WP_SEQUENCE_COUNT || sequence > mailbox->lanes[lane_number].tail) {
         return WP_E_CORRUPT;
     }
     struct wp_lane *lane = &mailbox->lanes[lane_number];
@@ -160,6 +165,15 @@ static int load_index(struct loader *loader, struct wp_slice key, struct wp_slic
     row.expires_ms = record->expires_ms;
     row.size = record->size;
     row.acknowledged = record->acknowledged;
+    row.receipt_state = (uint8_t)record->receipt_state;
+    row.receipt_error = (int16_t)record->receipt_error;
+    if (record->sender[0]) {
+        memcpy(row.id, record->message_id.data, record->message_id.len);
+        row.sender = wp_intern_get(&machine->intern, wp_slice(record->sender, strlen(record->sender)));
+        if (!row.sender) {
+            return WP_E_NOMEM;
+        }
+    }
     row.stored |= entry == 0;
     row.journaled = entry != 0;
     row.journal_low = WP_ROW_JOURNAL_LOW(entry);
@@ -179,7 +193,7 @@ static int load_index_gone(struct loader *loader, struct wp_slice key)
         return WP_E_CORRUPT;
     }
     struct wp_mailbox *mailbox = wp_machine_mailbox(loader->machine, number);
-    if (!mailbox || lane_number >= WP_LANE_COUNT) {
+    if (!mailbox || lane_number >= WP_SEQUENCE_COUNT) {
         return WP_E_CORRUPT;
     }
     uint32_t index = wp_lane_find(&mailbox->lanes[lane_number], sequence);
@@ -222,7 +236,7 @@ static int load_cursor(struct loader *loader, struct wp_slice key, struct wp_sli
     uint32_t device_number;
     uint8_t lane;
     if (wp_key_parse_cursor(key, &number, &device_number, &lane) ||
-        DECODE(machine, record_cursor, value, &record) || lane >= WP_LANE_COUNT) {
+        DECODE(machine, record_cursor, value, &record) || lane >= WP_SEQUENCE_COUNT) {
         return WP_E_CORRUPT;
     }
     struct wp_mailbox *mailbox = wp_machine_mailbox(machine, number);
@@ -240,7 +254,7 @@ static int load_stream(struct loader *loader, struct wp_slice key, struct wp_sli
     Wp__RecordStream *record;
     struct wp_slice user, device;
     uint64_t hash;
-    if (wp_key_parse_stream(key, &user, &device) || DECODE(machine, record_stream, value, &record)) {
+    if (wp_key_parse_names(key, &user, &device) || DECODE(machine, record_stream, value, &record)) {
         return WP_E_CORRUPT;
     }
     struct wp_stream *stream = wp_streams_find(&machine->streams, user, device, &hash);
@@ -259,7 +273,7 @@ static int load_seen(struct loader *loader, struct wp_slice key, struct wp_slice
     struct wp_machine *machine = loader->machine;
     Wp__RecordSeen *record;
     uint64_t bucket, accepted_by;
-    if (wp_key_parse_seen(key, &bucket, &accepted_by) || DECODE(machine, record_seen, value, &record) ||
+    if (wp_key_parse_pair(key, &bucket, &accepted_by) || DECODE(machine, record_seen, value, &record) ||
         record->ids.len % (8 + WP_UUID_SIZE) != 0) {
         return WP_E_CORRUPT;
     }
@@ -279,7 +293,7 @@ static int load_rate(struct loader *loader, struct wp_slice key, struct wp_slice
     struct wp_machine *machine = loader->machine;
     Wp__RecordRate *record;
     struct wp_slice user;
-    if (wp_key_parse_rate(key, &user) || DECODE(machine, record_rate, value, &record)) {
+    if (wp_key_parse_name(key, &user) || DECODE(machine, record_rate, value, &record)) {
         return WP_E_CORRUPT;
     }
     struct wp_rate *rate = wp_rates_add(&machine->rates, user);
@@ -291,10 +305,111 @@ static int load_rate(struct loader *loader, struct wp_slice key, struct wp_slice
     return WP_OK;
 }
 
+static int load_team(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
+{
+    (void)entry; /* never written behind */
+    Wp__RecordTeam *record;
+    struct wp_slice team;
+    if (wp_key_parse_name(key, &team) || DECODE(loader->machine, record_team, value, &record)) {
+        return WP_E_CORRUPT;
+    }
+    return wp_machine_team_load(loader->machine, team, record->epoch, record->created_ms);
+}
+
+static int load_member(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
+{
+    (void)entry; /* never written behind */
+    (void)value;
+    struct wp_slice team, user;
+    int error = wp_key_parse_names(key, &team, &user);
+    return error ? error : wp_machine_member_load(loader->machine, team, user);
+}
+
+static int load_outbox(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
+{
+    struct wp_machine *machine = loader->machine;
+    Wp__RecordOutbox *record;
+    uint64_t shard;
+    if (wp_key_parse_mailbox(key, &shard) || DECODE(machine, record_outbox, value, &record)) {
+        return WP_E_CORRUPT;
+    }
+    struct wp_outbox_peer *peer = wp_outbox_peer(&machine->outbox, shard);
+    if (!peer || record->watermark > record->last) {
+        return WP_E_CORRUPT;
+    }
+    peer->last = record->last;
+    peer->watermark = record->watermark;
+    peer->journal_entry = entry;
+    return WP_OK;
+}
+
+static uint32_t receipts_count(struct wp_slice item)
+{
+    uint32_t count = 0;
+    struct wp_wire_field outer, inner;
+    while (wp_wire_next(&item, &outer) == 1) {
+        while (outer.number == 2 && wp_wire_next(&outer.bytes, &inner) == 1) {
+            count++;
+        }
+    }
+    return count;
+}
+
+static int load_item(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
+{
+    struct wp_machine *machine = loader->machine;
+    uint64_t shard, sequence;
+    if (wp_key_parse_pair(key, &shard, &sequence)) {
+        return WP_E_CORRUPT;
+    }
+    struct wp_outbox_peer *peer = wp_outbox_peer(&machine->outbox, shard);
+    if (!peer || sequence > peer->last) {
+        return WP_E_CORRUPT;
+    }
+    if (sequence <= peer->watermark) {
+        return entry ? WP_OK : WP_E_CORRUPT; /* the journal may speak of one that is at its destination */
+    }
+    struct wp_outbox_item *item;
+    int error = wp_outbox_insert(&machine->outbox, peer, sequence, value, receipts_count(value), &item);
+    if (!error) {
+        item->journal_entry = entry;
+        item->stored = entry == 0;
+    }
+    return error;
+}
+
+static int load_taken(struct loader *loader, struct wp_slice key, struct wp_slice value, uint64_t entry)
+{
+    struct wp_machine *machine = loader->machine;
+    Wp__RecordWatermark *record;
+    uint64_t shard;
+    if (wp_key_parse_mailbox(key, &shard) || DECODE(machine, record_watermark, value, &record)) {
+        return WP_E_CORRUPT;
+    }
+    struct wp_outbox_peer *peer = wp_outbox_peer(&machine->outbox, shard);
+    if (!peer) {
+        return WP_E_CORRUPT;
+    }
+    peer->taken = record->sequence;
+    peer->taken_journal_entry = entry;
+    return WP_OK;
+}
+
+static int outbox_finish(const struct wp_machine *machine)
+{
+    for (uint32_t i = 0; i < machine->outbox.peer_count; i++) {
+        const struct wp_outbox_peer *peer = &machine->outbox.peers[i];
+        if (peer->count != peer->last - peer->watermark) {
+            return WP_E_CORRUPT;
+        }
+    }
+    return WP_OK;
+}
+
 static int lane_finish(struct loader *loader, struct wp_mailbox *mailbox, uint32_t number)
 {
     struct wp_machine *machine = loader->machine;
-    const struct lane_expected *expected = &loader->lanes[(mailbox->number - 1) * WP_LANE_COUNT + number];
+    const struct lane_expected *expected = &loader->lanes[(mailbox->number - 1) * WP_SEQUENCE_COUNT + number];
     const struct wp_lane *lane = &mailbox->lanes[number];
     if (lane->count != expected->messages || (expected->head && wp_lane_head(lane) != expected->head)) {
         return WP_E_CORRUPT;
@@ -312,7 +427,11 @@ static int lane_finish(struct loader *loader, struct wp_mailbox *mailbox, uint32
         }
         mailbox->bytes += row->size;
     }
-    machine->messages += lane->count;
+    if (number == WP__LANE__RECEIPT) {
+        machine->receipts += lane->count;
+    } else {
+        machine->messages += lane->count;
+    }
     return WP_OK;
 }
 
@@ -329,7 +448,7 @@ static int cursor_finish(struct wp_cursor *cursor, const struct wp_lane *lane)
 
 static int mailbox_finish(struct loader *loader, struct wp_mailbox *mailbox)
 {
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT; lane++) {
         int error = lane_finish(loader, mailbox, lane);
         for (uint32_t d = 0; d < mailbox->device_count && !error; d++) {
             error = cursor_finish(&mailbox->devices[d]->cursors[lane], &mailbox->lanes[lane]);
@@ -387,6 +506,11 @@ static const struct load_step rest[] = {
     {WP_KEY_STREAM, load_stream, true},
     {WP_KEY_SEEN, load_seen, false},
     {WP_KEY_RATE, load_rate, false},
+    {WP_KEY_TEAM, load_team, false},
+    {WP_KEY_MEMBER, load_member, false},
+    {WP_KEY_OUTBOX, load_outbox, true},
+    {WP_KEY_ITEM, load_item, true},
+    {WP_KEY_TAKEN, load_taken, true},
 };
 
 static int load_steps(struct loader *loader, const struct load_step *steps, size_t count)
@@ -406,11 +530,12 @@ int wp_machine_load(struct wp_machine *machine)
     if (error) {
         return error;
     }
-    loader.lanes = calloc((size_t)machine->mailbox_count * WP_LANE_COUNT + 1, sizeof *loader.lanes);
+    loader.lanes = calloc((size_t)machine->mailbox_count * WP_SEQUENCE_COUNT + 1, sizeof *loader.lanes);
     if (!loader.lanes) {
         return WP_E_NOMEM;
     }
     error = load_steps(&loader, rest, sizeof rest / sizeof rest[0]);
+    error = error ? error : outbox_finish(machine);
     for (uint32_t i = 0; i < machine->mailbox_count && !error; i++) {
         error = mailbox_finish(&loader, machine->mailboxes[i]);
     }

@@ -27,6 +27,7 @@ static struct wp_device_view view_of(const struct wp_mailbox *mailbox, const str
         .device = device->number,
         .epoch = device->epoch,
         .inbox_subscribed = device->inbox_subscribed,
+        .receipts_subscribed = device->receipts_subscribed,
     };
 }
 
@@ -89,7 +90,7 @@ bool wp_machine_next_pending(const struct wp_machine *machine, uint64_t mailbox,
 {
     const struct wp_mailbox *box = wp_machine_mailbox(machine, mailbox);
     const struct wp_device *found = box ? wp_mailbox_device(box, device) : NULL;
-    if (!found || lane >= WP_LANE_COUNT) {
+    if (!found || lane >= WP_SEQUENCE_COUNT) {
         return false;
     }
     const struct wp_cursor *cursor = &found->cursors[lane];
@@ -162,6 +163,11 @@ void wp_machine_totals(const struct wp_machine *machine, struct wp_machine_total
         .devices = machine->devices,
         .messages = machine->messages,
         .bytes = machine->bytes,
+        .receipts = machine->receipts,
+        .teams = machine->teams.count,
+        .outbox_items = machine->outbox.items,
+        .outbox_bytes = machine->outbox.bytes,
+        .receipts_dropped = machine->receipts_dropped,
     };
 }
 
@@ -212,10 +218,13 @@ int wp_machine_devices_each(const struct wp_machine *machine, const char *user,
             .number = device->number,
             .created_ms = device->created_ms,
             .epoch = device->epoch,
+            .active_ms = device->active_ms,
             .inbox_subscribed = device->inbox_subscribed,
+            .receipts_subscribed = device->receipts_subscribed,
+            .inactive = device->inactive,
             .set_aside = set_aside_count(device),
         };
-        for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+        for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT; lane++) {
             detail.pending[lane] = device->cursors[lane].pending;
         }
         each(context, &detail);

@@ -1,4 +1,4 @@
-/* SUBMIT: one message into one mailbox, or the reason why not.
+/* SUBMIT: one message into one mailbox or for one team, or the reason why not.
  *
  * The checks stand in the order in which they are decided; the first that fails is the answer. A refusal
  * after the stream check has consumed the submit's sequence, so the sender's later submits go on.
@@ -8,11 +8,13 @@
 #include "router/machine_inner.h"
 
 #include "base/error.h"
+#include "proto/frame.h"
 #include "router/wire.h"
 
 #define HEADER_SIZE_MAX (16u * 1024) /* names, 4 KiB of properties and what their framing takes */
 #define KEY_PART_COUNT_MAX 64u
 #define KEY_PART_SIZE_MAX 1024u /* with its device name */
+#define ITEM_AROUND_BYTES 1024u /* what an entry or frame has around one outbox item */
 
 struct submit {
     struct wp_slice user;
@@ -26,7 +28,8 @@ struct submit {
     int envelope_error;
     uint64_t sender; /* hash of user and device */
     struct wp_stream *stream;
-    struct wp_mailbox *mailbox;
+    struct wp_mailbox *mailbox; /* of the recipient, or */
+    struct wp_team *team;
     uint64_t expires_ms;
 };
 
@@ -162,9 +165,14 @@ static int check_body(struct wp_machine *machine, struct submit *submit, struct 
 static int check_recipient(struct wp_machine *machine, struct submit *submit, struct wp_result *result)
 {
     (void)result;
-    const char *recipient = submit->envelope.header->recipient;
-    submit->mailbox = wp_machine_user(machine, wp_slice(recipient, strlen(recipient)));
-    return submit->mailbox ? WP_OK : WP_E_UNKNOWN_RECIPIENT;
+    const Wp__Header *header = submit->envelope.header;
+    struct wp_slice recipient = wp_slice(header->recipient, strlen(header->recipient));
+    if (header->to_team) {
+        submit->team = wp_machine_team(machine, recipient);
+    } else {
+        submit->mailbox = wp_machine_user(machine, recipient);
+    }
+    return submit->mailbox || submit->team ? WP_OK : WP_E_UNKNOWN_RECIPIENT;
 }
 
 static int check_ttl(struct wp_machine *machine, struct submit *submit, struct wp_result *result)
@@ -221,19 +229,28 @@ static int check_rate(struct wp_machine *machine, struct submit *submit, struct 
     return tokens >= WP_RATE_TOKEN ? WP_OK : WP_E_RATE;
 }
 
-static int check_mailbox(struct wp_machine *machine, struct submit *submit, struct wp_result *result)
+static int check_team(const struct wp_machine *machine, const struct submit *submit)
+{
+    uint64_t members = submit->team->member_count;
+    uint64_t names_bytes = members * (WP_NAME_SIZE_MAX + 2);
+    if (!wp_team_has(machine, submit->team, submit->user)) {
+        return WP_E_DENIED;
+    }
+    if (members * submit->packed.size > WP_TEAM_BYTES_MAX ||
+        submit->packed.size + names_bytes > WP_ENTRY_SIZE_MAX - ITEM_AROUND_BYTES) {
+        return WP_E_BODY_TOO_LARGE;
+    }
+    return machine->outbox.bytes < wp_machine_outbox_bytes_max(machine) ? WP_OK : WP_E_FULL;
+}
+
+static int check_room(struct wp_machine *machine, struct submit *submit, struct wp_result *result)
 {
     if (result->submit.duplicate) {
         return WP_OK;
     }
-    wp_mailbox_touch(machine, submit->mailbox);
-    const struct wp_lane *lane = &submit->mailbox->lanes[submit->envelope.header->lane];
-    uint64_t messages, bytes;
-    wp_mailbox_backlog(submit->mailbox, &messages, &bytes);
-    bool room = messages < machine->limits.mailbox_messages_max &&
-                bytes + submit->packed.size <= machine->limits.mailbox_bytes_max &&
-                lane->tail + 1 - wp_lane_head(lane) < UINT32_MAX;
-    return room ? WP_OK : WP_E_MAILBOX_FULL;
+    return submit->team ? check_team(machine, submit)
+                        : wp_mailbox_room(
+                              machine, submit->mailbox, submit->envelope.header->lane, submit->packed.size);
 }
 
 typedef int (*submit_check)(struct wp_machine *machine, struct submit *submit, struct wp_result *result);
@@ -246,7 +263,7 @@ static const submit_check checks[] = {
     check_id_time,
     check_seen_room,
     check_rate,
-    check_mailbox,
+    check_room,
 };
 
 static int submit_check_all(struct wp_machine *machine, struct submit *submit, struct wp_result *result)
@@ -266,8 +283,8 @@ static int submit_check_all(struct wp_machine *machine, struct submit *submit, s
 static void seen_bucket_delete(struct wp_machine *machine, uint64_t bucket)
 {
     struct wp_key from, to;
-    wp_key_seen(&from, machine->shard, bucket, 0);
-    wp_key_seen(&to, machine->shard, bucket + 1, 0);
+    wp_key_pair(&from, machine->shard, WP_KEY_SEEN, bucket, 0);
+    wp_key_pair(&to, machine->shard, WP_KEY_SEEN, bucket + 1, 0);
     wp_state_delete_range(machine->batch, wp_key_slice(&from), wp_key_slice(&to));
 }
 
@@ -302,60 +319,51 @@ static int rate_take(struct wp_machine *machine, const struct submit *submit)
     return wp_machine_put_rate(machine, rate);
 }
 
-static int row_append(
-    struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, const struct wp_row *row)
-{
-    int error = wp_lane_append(&mailbox->lanes[lane], row);
-    if (error) {
-        return error;
-    }
-    mailbox->lanes[lane].tail = row->sequence;
-    for (uint32_t i = 0; i < mailbox->device_count; i++) {
-        wp_cursor_appended(&mailbox->devices[i]->cursors[lane], row);
-    }
-    mailbox->bytes += row->size;
-    machine->bytes += row->size;
-    machine->messages++;
-    mailbox->dirty_record = true;
-    wp_machine_mailbox_dirty(machine, mailbox);
-    struct wp_expiry_entry entry = {
-        .expires_ms = row->expires_ms,
-        .place = mailbox->number << 2 | lane,
-        .sequence_low = (uint32_t)row->sequence,
-    };
-    return wp_expiry_push(&machine->expiry, &entry);
-}
-
 static int message_append(struct wp_machine *machine, const struct submit *submit, struct wp_result *result)
 {
     struct wp_mailbox *mailbox = submit->mailbox;
     uint32_t lane = submit->envelope.header->lane;
     struct wp_row row = {
-        .sequence = mailbox->lanes[lane].tail + 1,
         .expires_ms = submit->expires_ms,
+        .sender = wp_intern_get(&machine->intern, submit->user),
         .size = (uint32_t)submit->packed.size,
     };
-    int error = row_append(machine, mailbox, lane, &row);
-    error = error ? error : wp_machine_put_message(machine, mailbox, lane, &row, submit->packed);
+    memcpy(row.id, submit->id, WP_UUID_SIZE);
+    int error = row.sender ? wp_mailbox_append(machine, mailbox, lane, &row, machine->time_ms, submit->packed)
+                           : WP_E_NOMEM;
     if (error) {
         return error;
     }
-    struct wp_row *kept = wp_lane_row(&mailbox->lanes[lane], mailbox->lanes[lane].count - 1);
-    result->submit.accepted_ms = machine->time_ms;
-    result->submit.expires_ms = row.expires_ms;
     result->submit.mailbox = mailbox->number;
     result->submit.lane = (Wp__Lane)lane;
     result->submit.sequence = row.sequence;
     result->submit.envelope = submit->packed;
-    error = wp_machine_put_index(machine, mailbox, lane, kept);
-    return error ? error : wp_mailbox_trim(machine, mailbox);
+    return wp_mailbox_trim(machine, mailbox);
+}
+
+static int team_accept(struct wp_machine *machine, const struct submit *submit)
+{
+    const struct wp_team_message message = {
+        .envelope = submit->packed,
+        .sender = submit->user,
+        .id = submit->id,
+        .lane = submit->envelope.header->lane,
+        .accepted_ms = machine->time_ms,
+        .expires_ms = submit->expires_ms,
+    };
+    return wp_machine_team_send(machine, submit->team, &message);
 }
 
 static int submit_accept(struct wp_machine *machine, const struct submit *submit, struct wp_result *result)
 {
     int error = seen_add(machine, submit);
     error = error ? error : rate_take(machine, submit);
-    return error ? error : message_append(machine, submit, result);
+    if (error) {
+        return error;
+    }
+    result->submit.accepted_ms = machine->time_ms;
+    result->submit.expires_ms = submit->expires_ms;
+    return submit->team ? team_accept(machine, submit) : message_append(machine, submit, result);
 }
 
 /* --- stream

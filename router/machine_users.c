@@ -91,7 +91,7 @@ struct wp_mailbox *wp_machine_mailbox_add(struct wp_machine *machine, struct wp_
 
 static void device_destroy(struct wp_device *device)
 {
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT; lane++) {
         wp_cursor_fini(&device->cursors[lane]);
     }
     free(device);
@@ -103,7 +103,7 @@ void wp_mailbox_destroy(struct wp_mailbox *mailbox)
         device_destroy(mailbox->devices[i]);
     }
     free(mailbox->devices);
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT; lane++) {
         wp_lane_fini(&mailbox->lanes[lane]);
     }
     free(mailbox);
@@ -170,13 +170,13 @@ int wp_apply_user_add(struct wp_machine *machine, struct wp_slice payload, struc
 }
 
 /* Where a new device begins: the first one of a user gets everything kept, a later one what comes from now
- * on. */
-static void cursors_begin(struct wp_mailbox *mailbox, struct wp_device *device)
+ * on unless it is to begin at the oldest. */
+static void cursors_begin(struct wp_mailbox *mailbox, struct wp_device *device, bool from_oldest)
 {
-    bool first = mailbox->device_count == 1;
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+    bool all = from_oldest || mailbox->device_count == 1;
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT; lane++) {
         struct wp_cursor *cursor = &device->cursors[lane];
-        cursor->passed = first ? 0 : mailbox->lanes[lane].tail;
+        cursor->passed = all ? 0 : mailbox->lanes[lane].tail;
         wp_cursor_recount(cursor, &mailbox->lanes[lane]);
         device->dirty |= WP_DEVICE_DIRTY_CURSOR(lane);
     }
@@ -223,7 +223,7 @@ int wp_apply_device_add(struct wp_machine *machine, struct wp_slice payload, str
     memcpy(device->secret_hash, command->secret_hash.data, WP_SECRET_HASH_SIZE);
     device->active_ms = machine->time_ms;
     wp_mailbox_device_active(machine, mailbox, device);
-    cursors_begin(mailbox, device);
+    cursors_begin(mailbox, device, command->from_oldest);
     wp_machine_device_dirty(machine, mailbox, device, WP_DEVICE_DIRTY_RECORD);
     result->admin.device = device->number;
     return WP_OK;
@@ -252,7 +252,7 @@ static int orphans_adopt(
 
 static int device_removed(struct wp_machine *machine, struct wp_mailbox *mailbox)
 {
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT; lane++) {
         for (uint32_t index = 0; index < mailbox->lanes[lane].count; index++) {
             const struct wp_row *row = wp_lane_row(&mailbox->lanes[lane], index);
             int error = row->acknowledged ? WP_OK : orphans_adopt(machine, mailbox, lane, row);
@@ -271,7 +271,7 @@ static void device_delete_rows(
     struct wp_key key;
     wp_key_device(&key, machine->shard, mailbox->number, device->number);
     wp_state_delete(machine->batch, wp_key_slice(&key));
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT; lane++) {
         wp_key_cursor(&key, machine->shard, mailbox->number, device->number, (uint8_t)lane);
         wp_state_delete(machine->batch, wp_key_slice(&key));
     }
@@ -334,6 +334,17 @@ static int lane_attach(struct wp_machine *machine, struct wp_mailbox *mailbox, s
     return WP_OK;
 }
 
+/* A device that does not want receipts holds none. */
+static void subscribe_receipts(
+    struct wp_machine *machine, struct wp_mailbox *mailbox, struct wp_device *device, bool receipts)
+{
+    bool ended = device->receipts_subscribed && !receipts;
+    device->receipts_subscribed = receipts;
+    if (ended) {
+        wp_mailbox_sweep(machine, mailbox);
+    }
+}
+
 int wp_apply_attach(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result)
 {
     Wp__CommandAttach *command;
@@ -351,16 +362,18 @@ int wp_apply_attach(struct wp_machine *machine, struct wp_slice payload, struct 
     wp_mailbox_touch(machine, mailbox);
     wp_mailbox_device_active(machine, mailbox, device);
     device->epoch++;
-    result->attach.session_present = device->inbox_subscribed && !command->clean_start;
-    device->inbox_subscribed = result->attach.session_present;
+    device->inbox_subscribed = device->inbox_subscribed && !command->clean_start;
+    subscribe_receipts(machine, mailbox, device, device->receipts_subscribed && !command->clean_start);
+    result->attach.session_present = device->inbox_subscribed || device->receipts_subscribed;
     wp_machine_device_dirty(machine, mailbox, device, WP_DEVICE_DIRTY_RECORD);
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT && !error; lane++) {
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT && !error; lane++) {
         error = lane_attach(machine, mailbox, device, lane, &result->attach.set_aside);
     }
     result->attach.mailbox = mailbox->number;
     result->attach.device = device->number;
     result->attach.epoch = device->epoch;
     result->attach.inbox_subscribed = device->inbox_subscribed;
+    result->attach.receipts_subscribed = device->receipts_subscribed;
     return error;
 }
 
@@ -384,7 +397,9 @@ int wp_apply_subscribe(struct wp_machine *machine, struct wp_slice payload, stru
         result->error = WP_E_STALE_EPOCH;
         return WP_OK;
     }
+    wp_mailbox_touch(machine, mailbox);
     device->inbox_subscribed = command->inbox;
+    subscribe_receipts(machine, mailbox, device, command->receipts);
     wp_machine_device_dirty(machine, mailbox, device, WP_DEVICE_DIRTY_RECORD);
     return WP_OK;
 }

@@ -13,7 +13,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 
-#define LANE_CAPACITY_MIN 4u
+#define LANE_CAPACITY_MIN 2u
 #define LANE_KEEP_ROWS 64u /* an empty lane gives larger memory back */
 
 uint32_t wp_lane_lower_bound(const struct wp_lane *lane, uint64_t sequence)

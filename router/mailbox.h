@@ -1,5 +1,5 @@
-/* A mailbox in memory: the rows of its three lanes and the cursors of its devices. No store and no time in
- * here; the machine decides, this keeps count.
+/* A mailbox in memory: the rows of its three lanes and of its receipts, and the cursors of its devices. No
+ * store and no time in here; the machine decides, this keeps count.
  *
  * One owner thread. Limits: a lane spans fewer than 2^32 positions (machine_submit.c refuses beyond). */
 #ifndef WP_ROUTER_MAILBOX_H
@@ -16,7 +16,11 @@
 struct wp_row {
     uint64_t sequence;
     uint64_t expires_ms;
-    uint32_t size;
+    uint8_t id[16];  /* of the message */
+    uint32_t sender; /* interned: who hears how the message ends; of a receipt: the person. 0 = nobody */
+    uint32_t size;   /* what counts against the bounds; 0 of a receipt */
+    uint8_t receipt_state; /* Wp__ReceiptState of a receipt */
+    int16_t receipt_error;
     uint32_t acknowledged : 1; /* by at least one device */
     uint32_t stored : 1;       /* has an index row under its own key */
     uint32_t journaled : 1;    /* the journal mentions it, last in the row that `journal_low` tells */

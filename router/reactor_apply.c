@@ -207,7 +207,7 @@ static void result_dispatch(struct shard *shard, const struct wp_result *result)
     if (result->command == WP_COMMAND_DEVICE_REMOVE) {
         wp_dispatch_kick(shard->dispatch, result->admin.mailbox, result->admin.device, WP_E_NOT_FOUND);
     }
-    if (result->command != WP_COMMAND_SUBMIT || result->submit.duplicate) {
+    if (result->command != WP_COMMAND_SUBMIT || result->submit.mailbox == 0) {
         return;
     }
     const struct wp_body body = {

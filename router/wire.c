@@ -84,6 +84,11 @@ uint8_t *wp_wire_put_u64(uint8_t *p, uint32_t field, uint64_t value)
     return wp_wire_put_varint(p, value);
 }
 
+uint8_t *wp_wire_put_i32(uint8_t *p, uint32_t field, int32_t value)
+{
+    return wp_wire_put_u64(p, field, ((uint32_t)value << 1) ^ (value < 0 ? UINT32_MAX : 0));
+}
+
 uint8_t *wp_wire_put_bytes_head(uint8_t *p, uint32_t field, uint64_t size)
 {
     p = wp_wire_put_varint(p, (uint64_t)field << 3 | WP_WIRE_BYTES);

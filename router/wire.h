@@ -29,6 +29,8 @@ int wp_wire_next(struct wp_slice *rest, struct wp_wire_field *ret_field);
 #define WP_WIRE_FIELD_SIZE_MAX 11u /* tag of a field below 16, and a varint */
 uint8_t *wp_wire_put_varint(uint8_t *p, uint64_t value);
 uint8_t *wp_wire_put_u64(uint8_t *p, uint32_t field, uint64_t value);
+/* A sint32 field. */
+uint8_t *wp_wire_put_i32(uint8_t *p, uint32_t field, int32_t value);
 /* Tag and size of a BYTES field; the caller puts `size` bytes after it. */
 uint8_t *wp_wire_put_bytes_head(uint8_t *p, uint32_t field, uint64_t size);
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "proto/address.h"
 #include "proto/frame.h"
 #include "proto/uuid.h"
 #include "router/keys.h"
@@ -48,6 +49,18 @@ void fixture_fini(struct fixture *f)
     free(f->log);
     wp_buffer_free(&f->entry);
     wp_arena_fini(&f->arena);
+}
+
+void fixture_ring(struct fixture *f, uint32_t shard_count)
+{
+    f->limits.shard_count = shard_count;
+    fixture_restart(f);
+}
+
+uint32_t fixture_shard_of(const struct fixture *f, const char *name)
+{
+    return f->limits.shard_count ? wp_shard_of(f->limits.hash_key, f->limits.shard_count, name)
+                                 : FIXTURE_SHARD;
 }
 
 void fixture_restart(struct fixture *f)
@@ -115,6 +128,11 @@ void fixture_user_add(struct fixture *f, const char *user)
 
 void fixture_device_add(struct fixture *f, const char *user, const char *device)
 {
+    fixture_device_add_from(f, user, device, false);
+}
+
+void fixture_device_add_from(struct fixture *f, const char *user, const char *device, bool from_oldest)
+{
     static const uint8_t key[32] = {7};
     uint8_t hash[WP_SECRET_HASH_SIZE];
     wp_machine_secret_hash(key, wp_slice(device, strlen(device)), hash);
@@ -122,6 +140,7 @@ void fixture_device_add(struct fixture *f, const char *user, const char *device)
     command.user = text(user);
     command.device = text(device);
     command.secret_hash = (ProtobufCBinaryData){.len = sizeof hash, .data = hash};
+    command.from_oldest = from_oldest;
     append(f, WP_COMMAND_DEVICE_ADD, &command.base);
 }
 
@@ -144,12 +163,94 @@ void fixture_attach(struct fixture *f, const char *user, const char *device, boo
 
 void fixture_subscribe(struct fixture *f, const char *user, const char *device, uint64_t epoch, bool inbox)
 {
+    fixture_subscribe_receipts(f, user, device, epoch, inbox, false);
+}
+
+void fixture_subscribe_receipts(
+    struct fixture *f, const char *user, const char *device, uint64_t epoch, bool inbox, bool receipts)
+{
     Wp__CommandSubscribe command = WP__COMMAND_SUBSCRIBE__INIT;
     command.user = text(user);
     command.device = text(device);
     command.epoch = epoch;
     command.inbox = inbox;
+    command.receipts = receipts;
     append(f, WP_COMMAND_SUBSCRIBE, &command.base);
+}
+
+void fixture_team_add(struct fixture *f, const char *team)
+{
+    Wp__CommandTeamAdd command = WP__COMMAND_TEAM_ADD__INIT;
+    command.team = text(team);
+    append(f, WP_COMMAND_TEAM_ADD, &command.base);
+}
+
+void fixture_team_remove(struct fixture *f, const char *team)
+{
+    Wp__CommandTeamRemove command = WP__COMMAND_TEAM_REMOVE__INIT;
+    command.team = text(team);
+    append(f, WP_COMMAND_TEAM_REMOVE, &command.base);
+}
+
+static char **texts(const char *const *constants, size_t count)
+{
+    char **list = calloc(count + 1, sizeof *list);
+    assert_non_null(list);
+    for (size_t i = 0; i < count; i++) {
+        list[i] = text(constants[i]);
+    }
+    return list;
+}
+
+void fixture_members_add(struct fixture *f, const char *team, const char *const *users, size_t count)
+{
+    Wp__CommandTeamMemberAdd command = WP__COMMAND_TEAM_MEMBER_ADD__INIT;
+    command.team = text(team);
+    command.n_users = count;
+    command.users = texts(users, count);
+    append(f, WP_COMMAND_TEAM_MEMBER_ADD, &command.base);
+    free(command.users);
+}
+
+void fixture_members_remove(struct fixture *f, const char *team, const char *const *users, size_t count)
+{
+    Wp__CommandTeamMemberRemove command = WP__COMMAND_TEAM_MEMBER_REMOVE__INIT;
+    command.team = text(team);
+    command.n_users = count;
+    command.users = texts(users, count);
+    append(f, WP_COMMAND_TEAM_MEMBER_REMOVE, &command.base);
+    free(command.users);
+}
+
+void fixture_transfer(
+    struct fixture *f, uint32_t source, uint64_t first, const struct wp_slice *items, size_t count)
+{
+    ProtobufCBinaryData list[16];
+    assert_true(count <= 16);
+    for (size_t i = 0; i < count; i++) {
+        list[i].len = items[i].size;
+        memcpy(&list[i].data, &items[i].data, sizeof list[i].data); /* packing only reads it */
+    }
+    Wp__CommandTransferIn command = WP__COMMAND_TRANSFER_IN__INIT;
+    command.source = source;
+    command.first = first;
+    command.n_items = count;
+    command.items = list;
+    append(f, WP_COMMAND_TRANSFER_IN, &command.base);
+}
+
+void fixture_advance(struct fixture *f, uint32_t destination, uint64_t watermark)
+{
+    Wp__CommandOutboxAdvance command = WP__COMMAND_OUTBOX_ADVANCE__INIT;
+    command.destination = destination;
+    command.watermark = watermark;
+    append(f, WP_COMMAND_OUTBOX_ADVANCE, &command.base);
+}
+
+void fixture_idle_check(struct fixture *f)
+{
+    Wp__CommandIdleCheck command = WP__COMMAND_IDLE_CHECK__INIT;
+    append(f, WP_COMMAND_IDLE_CHECK, &command.base);
 }
 
 void fixture_id(struct fixture *f, uint64_t time_ms, uint8_t ret_id[16])
@@ -175,6 +276,7 @@ void fixture_envelope(const struct fixture *f, const struct sender *sender, cons
     header.recipient = text(message->recipient);
     header.lane = message->lane;
     header.ttl_ms = message->ttl_ms;
+    header.to_team = message->to_team;
     Wp__Envelope envelope = WP__ENVELOPE__INIT;
     envelope.header = &header;
     envelope.body = (ProtobufCBinaryData){.len = message->body_size, .data = body};

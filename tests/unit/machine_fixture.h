@@ -45,11 +45,15 @@ struct message {
     Wp__Lane lane;
     uint64_t ttl_ms;
     size_t body_size;
+    bool to_team;   /* `recipient` is a team */
     uint8_t id[16]; /* all zero: a fresh one is made and stands here afterwards */
 };
 
 void fixture_init(struct fixture *f);
 void fixture_fini(struct fixture *f);
+/* From now on the shard is one of `shard_count`, hashed with a key of zeros (fixture_shard_of). */
+void fixture_ring(struct fixture *f, uint32_t shard_count);
+uint32_t fixture_shard_of(const struct fixture *f, const char *name);
 /* Destroys the machine and loads it again from the store. */
 void fixture_restart(struct fixture *f);
 /* Power cut: state falls back to an earlier batch, the machine loads that and applies the entries after it
@@ -62,6 +66,17 @@ void fixture_device_add(struct fixture *f, const char *user, const char *device)
 void fixture_device_remove(struct fixture *f, const char *user, const char *device);
 void fixture_attach(struct fixture *f, const char *user, const char *device, bool clean_start);
 void fixture_subscribe(struct fixture *f, const char *user, const char *device, uint64_t epoch, bool inbox);
+void fixture_subscribe_receipts(
+    struct fixture *f, const char *user, const char *device, uint64_t epoch, bool inbox, bool receipts);
+void fixture_device_add_from(struct fixture *f, const char *user, const char *device, bool from_oldest);
+void fixture_team_add(struct fixture *f, const char *team);
+void fixture_team_remove(struct fixture *f, const char *team);
+void fixture_members_add(struct fixture *f, const char *team, const char *const *users, size_t count);
+void fixture_members_remove(struct fixture *f, const char *team, const char *const *users, size_t count);
+void fixture_transfer(
+    struct fixture *f, uint32_t source, uint64_t first, const struct wp_slice *items, size_t count);
+void fixture_advance(struct fixture *f, uint32_t destination, uint64_t watermark);
+void fixture_idle_check(struct fixture *f);
 /* Submits under the sender's epoch and next sequence. */
 void fixture_submit(struct fixture *f, struct sender *sender, struct message *message);
 /* Submits exactly this (epoch, sequence). */
@@ -71,8 +86,8 @@ void fixture_submit_at(struct fixture *f, const struct sender *sender, uint64_t 
 void fixture_submit_raw(struct fixture *f, struct sender *sender, struct wp_slice envelope);
 void fixture_acknowledge(struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane,
     const uint64_t *positions, size_t count);
-void fixture_sent(struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane, uint64_t sequence,
-    bool overdue);
+void fixture_sent(
+    struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane, uint64_t sequence, bool overdue);
 void fixture_expire(struct fixture *f, uint32_t limit);
 /* Applies the entry and returns its last result; NULL when it had none. */
 const struct wp_result *fixture_apply(struct fixture *f);

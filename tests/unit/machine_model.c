@@ -23,6 +23,12 @@ void model_fini(struct model *model)
     for (uint32_t i = 0; i < model->message_count; i++) {
         free(model->messages[i].owing);
     }
+    for (uint32_t shard = 1; shard <= MODEL_SHARDS; shard++) {
+        for (uint32_t i = 0; i < model->peers[shard].item_count; i++) {
+            free(model->peers[shard].items[i].ends);
+        }
+        free(model->peers[shard].items);
+    }
     free(model->messages);
     free(model->ids);
     free(model->buckets);
@@ -40,7 +46,9 @@ static bool holds(const struct model *model, const struct model_message *message
     const struct model_user *user = &model->users[message->user];
     for (uint32_t d = 1; d < user->next_device; d++) {
         const struct model_owing *owing = &message->owing[d];
-        if (user->devices[d].exists && !user->devices[d].inactive && owing->owed && !owing->set_aside) {
+        bool wants = message->lane != WP__LANE__RECEIPT || user->devices[d].receipts;
+        if (user->devices[d].exists && wants && !user->devices[d].inactive && owing->owed &&
+            !owing->set_aside) {
             return true;
         }
     }
@@ -73,10 +81,37 @@ static void touch(struct model *model, uint32_t user)
 
 static void show(struct model *model, struct model_device *device)
 {
-    if (device->inactive || model->time_ms - device->active_ms >= model->limits.inactive_ms / 168) {
+    if (device->inactive || device->warned ||
+        model->time_ms - device->active_ms >= model->limits.inactive_ms / 168) {
         device->active_ms = model->time_ms;
     }
     device->inactive = false;
+    device->warned = false;
+}
+
+static struct model_end *end_add(struct model *model, uint32_t sender, uint32_t person, const uint8_t *id,
+    Wp__ReceiptState state, int error)
+{
+    assert(model->end_count < 4096);
+    struct model_end *end = &model->ends[model->end_count++];
+    *end = (struct model_end){.sender = sender,
+        .person = person,
+        .state = (uint32_t)state,
+        .error = error,
+        .time_ms = model->time_ms};
+    if (id) {
+        memcpy(end->id, id, 16);
+    }
+    return end;
+}
+
+static void removal_add(struct model *model, const struct model_message *message)
+{
+    assert(model->removal_count < 4096);
+    model->removals[model->removal_count++] =
+        (struct wp_removal){.mailbox = model->users[message->user].mailbox,
+            .lane = (Wp__Lane)message->lane,
+            .sequence = message->sequence};
 }
 
 static void bucket_drop(struct model *model, uint32_t bucket)
@@ -90,6 +125,10 @@ static void bucket_drop(struct model *model, uint32_t bucket)
 void model_time(struct model *model, uint64_t given_ms)
 {
     model->time_ms = given_ms > model->time_ms ? given_ms : model->time_ms;
+    model->end_count = 0;
+    model->removal_count = 0;
+    model->appended_count = 0;
+    model->idle_count = 0;
     for (uint32_t b = 0; b < model->bucket_count; b++) {
         if (!model->buckets[b].dropped && model->time_ms - model->buckets[b].last_ms >= WINDOW_MS) {
             bucket_drop(model, b);
@@ -182,7 +221,8 @@ static bool mailbox_has_room(const struct model *model, uint32_t user, uint64_t 
         uint64_t bytes = 0;
         for (uint32_t i = model->message_first; i < model->message_count; i++) {
             const struct model_message *message = &model->messages[i];
-            if (message->kept && message->user == user && (d == 0 || message->owing[d].owed)) {
+            if (message->kept && message->user == user && message->lane < WP_LANE_COUNT &&
+                (d == 0 || message->owing[d].owed)) {
                 messages++;
                 bytes += message->size;
             }
@@ -207,7 +247,8 @@ static int submit_refusal(
     if (submit->body_size > model->limits.body_bytes_max) {
         return WP_E_BODY_TOO_LARGE;
     }
-    if (!model->users[submit->recipient].exists) {
+    const struct model_team *team = submit->to_team ? &model->teams[submit->recipient] : NULL;
+    if (!(team ? team->exists : model->users[submit->recipient].exists)) {
         return WP_E_UNKNOWN_RECIPIENT;
     }
     uint64_t ttl_ms = submit->ttl_ms ? submit->ttl_ms : model->limits.ttl_default_ms;
@@ -235,33 +276,42 @@ static int submit_refusal(
     if (limited && rate_tokens(model, submit->sender_user) < 60000) {
         return WP_E_RATE;
     }
+    if (team) {
+        return team->members >> submit->sender & 1 ? WP_OK : WP_E_DENIED;
+    }
     touch(model, submit->recipient);
     return mailbox_has_room(model, submit->recipient, submit->envelope_size) ? WP_OK : WP_E_MAILBOX_FULL;
 }
 
-static void message_add(
-    struct model *model, const struct model_submit *submit, struct model_submit_result *result)
+static struct model_message *message_add(
+    struct model *model, uint32_t recipient, uint32_t lane, uint64_t expires_ms, uint64_t size)
 {
-    struct model_user *user = &model->users[submit->recipient];
+    struct model_user *user = &model->users[recipient];
     assert(model->message_count < MODEL_MESSAGES);
     struct model_message *message = &model->messages[model->message_count++];
     *message = (struct model_message){
-        .user = submit->recipient,
-        .lane = submit->lane,
-        .sequence = ++user->tail[submit->lane],
-        .expires_ms = result->expires_ms,
-        .size = submit->envelope_size,
+        .user = recipient,
+        .lane = lane,
+        .sequence = ++user->tail[lane],
+        .expires_ms = expires_ms,
+        .size = size,
         .kept = true,
         .owing = calloc(MODEL_DEVICES, sizeof *message->owing),
     };
     for (uint32_t d = 1; d < user->next_device; d++) {
         message->owing[d].owed = user->devices[d].exists;
     }
-    result->accepted_ms = model->time_ms;
-    result->sequence = message->sequence;
+    return message;
 }
 
-static void trim(struct model *model, uint32_t user, struct model_submit_result *result)
+static void appended_add(struct model *model, const struct model_message *message)
+{
+    assert(model->appended_count < 4096);
+    model->appended[model->appended_count++] =
+        (struct model_appended){message->user, message->lane, message->sequence};
+}
+
+static void trim(struct model *model, uint32_t user)
 {
     for (;;) {
         uint64_t messages = 0;
@@ -269,7 +319,7 @@ static void trim(struct model *model, uint32_t user, struct model_submit_result 
         struct model_message *first = NULL;
         for (uint32_t i = model->message_first; i < model->message_count; i++) {
             struct model_message *message = &model->messages[i];
-            if (!message->kept || message->user != user) {
+            if (!message->kept || message->user != user || message->lane >= WP_LANE_COUNT) {
                 continue;
             }
             messages++;
@@ -283,11 +333,234 @@ static void trim(struct model *model, uint32_t user, struct model_submit_result 
         if (!over || !first) {
             return;
         }
-        assert(result->removal_count < 64);
-        result->removals[result->removal_count++] = (struct wp_removal){.mailbox = model->users[user].mailbox,
-            .lane = (Wp__Lane)first->lane,
-            .sequence = first->sequence};
+        removal_add(model, first);
         message_drop(first);
+    }
+}
+
+/* A message for members of a team arrives at one of them. */
+static void fan_take(struct model *model, const struct model_fan *fan, uint32_t person)
+{
+    bool exists = person < MODEL_USERS && model->users[person].exists;
+    if (exists && fan->expires_ms <= model->time_ms) {
+        end_add(model, fan->sender, person, fan->id, WP__RECEIPT_STATE__EXPIRED, WP_OK);
+        return;
+    }
+    int refusal = WP_E_UNKNOWN_RECIPIENT;
+    if (exists) {
+        touch(model, person);
+        refusal = mailbox_has_room(model, person, fan->envelope_size) ? WP_OK : WP_E_MAILBOX_FULL;
+    }
+    if (refusal) {
+        end_add(model, fan->sender, person, fan->id, WP__RECEIPT_STATE__REFUSED, refusal);
+        return;
+    }
+    struct model_message *message =
+        message_add(model, person, fan->lane, fan->expires_ms, fan->envelope_size);
+    message->told = fan->sender;
+    memcpy(message->id, fan->id, 16);
+    appended_add(model, message);
+    trim(model, person);
+}
+
+/* Who comes before whom by name. */
+static uint32_t person_next(const struct model *model, uint32_t left)
+{
+    uint32_t first = MODEL_PEOPLE;
+    for (uint32_t person = 0; person < MODEL_PEOPLE; person++) {
+        if (left >> person & 1 &&
+            (first == MODEL_PEOPLE || strcmp(model->people[person], model->people[first]) < 0)) {
+            first = person;
+        }
+    }
+    return first;
+}
+
+static struct model_item *item_add(struct model *model, uint32_t destination)
+{
+    struct model_peer *peer = &model->peers[destination];
+    if (!peer->items) {
+        peer->items = calloc(MODEL_ITEMS, sizeof *peer->items);
+    }
+    assert(peer->item_count < MODEL_ITEMS);
+    struct model_item *item = &peer->items[peer->item_count++];
+    *item = (struct model_item){.sequence = ++peer->last};
+    return item;
+}
+
+static void team_send(struct model *model, const struct model_submit *submit, uint64_t expires_ms)
+{
+    struct model_fan fan = {.sender = submit->sender,
+        .lane = submit->lane,
+        .accepted_ms = model->time_ms,
+        .expires_ms = expires_ms,
+        .envelope_size = submit->envelope_size};
+    memcpy(fan.id, submit->id, 16);
+    uint32_t all = model->teams[submit->recipient].members & ~(1u << submit->sender);
+    for (uint32_t left = all, person; (person = person_next(model, left)) < MODEL_PEOPLE;) {
+        left &= ~(1u << person);
+        if (model->shard_of(model->context, person) == MODEL_SHARD) {
+            fan_take(model, &fan, person);
+        }
+    }
+    for (uint32_t shard = 1; shard <= MODEL_SHARDS; shard++) {
+        fan.recipients = 0;
+        for (uint32_t person = 0; person < MODEL_PEOPLE; person++) {
+            bool there = all >> person & 1 && model->shard_of(model->context, person) == shard;
+            fan.recipients |= there ? 1u << person : 0;
+        }
+        if (fan.recipients && shard != MODEL_SHARD) {
+            struct model_item *item = item_add(model, shard);
+            item->team = true;
+            item->fan = fan;
+        }
+    }
+}
+
+static bool receipts_wanted(const struct model *model, uint32_t user)
+{
+    for (uint32_t d = 1; d < model->users[user].next_device; d++) {
+        if (model->users[user].devices[d].exists && model->users[user].devices[d].receipts) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void receipt_take(struct model *model, const struct model_end *end)
+{
+    uint32_t user = end->sender;
+    if (user >= MODEL_USERS || !model->users[user].exists || !receipts_wanted(model, user)) {
+        return;
+    }
+    touch(model, user);
+    for (;;) {
+        uint32_t count = 0;
+        struct model_message *first = NULL;
+        for (uint32_t i = model->message_first; i < model->message_count; i++) {
+            struct model_message *message = &model->messages[i];
+            if (message->kept && message->user == user && message->lane == WP__LANE__RECEIPT) {
+                count++;
+                first = first ? first : message;
+            }
+        }
+        if (count < WP_RECEIPTS_MAX) {
+            break;
+        }
+        removal_add(model, first);
+        message_drop(first);
+    }
+    struct model_message *row =
+        message_add(model, user, WP__LANE__RECEIPT, end->time_ms + WP_RECEIPT_LIFE_MS, 0);
+    row->told = end->person;
+    row->state = end->state;
+    row->error = end->error;
+    row->idle_device = end->idle_device;
+    memcpy(row->id, end->id, 16);
+    appended_add(model, row);
+}
+
+void model_close(struct model *model)
+{
+    for (uint32_t shard = 1; shard <= MODEL_SHARDS; shard++) {
+        struct model_item *item = NULL;
+        for (uint32_t i = 0; i < model->end_count; i++) {
+            const struct model_end *end = &model->ends[i];
+            if (model->shard_of(model->context, end->sender) != shard) {
+                continue;
+            }
+            if (shard == MODEL_SHARD) {
+                receipt_take(model, end);
+                continue;
+            }
+            if (!item) {
+                item = item_add(model, shard);
+                item->ends = calloc(model->end_count, sizeof *item->ends);
+            }
+            item->ends[item->end_count++] = *end;
+        }
+    }
+}
+
+void model_take(struct model *model, uint32_t source, uint64_t sequence, const struct model_item *item)
+{
+    if (sequence != model->peers[source].taken + 1) {
+        return;
+    }
+    model->peers[source].taken++;
+    for (uint32_t person = 0; item->team && person < MODEL_USERS; person++) {
+        if (item->fan.recipients >> person & 1) {
+            fan_take(model, &item->fan, person);
+        }
+    }
+    for (uint32_t i = 0; i < item->end_count; i++) {
+        receipt_take(model, &item->ends[i]);
+    }
+}
+
+void model_advance(struct model *model, uint32_t destination, uint64_t watermark)
+{
+    struct model_peer *peer = &model->peers[destination];
+    if (watermark <= peer->watermark) {
+        return;
+    }
+    peer->watermark = watermark;
+    peer->last = watermark > peer->last ? watermark : peer->last;
+    uint32_t gone = 0;
+    while (gone < peer->item_count && peer->items[gone].sequence <= watermark) {
+        free(peer->items[gone++].ends);
+    }
+    peer->item_count -= gone;
+    if (peer->item_count > 0) {
+        memmove(peer->items, peer->items + gone, peer->item_count * sizeof *peer->items);
+    }
+}
+
+int model_team_add(struct model *model, uint32_t team)
+{
+    if (model->teams[team].exists) {
+        return WP_E_EXISTS;
+    }
+    model->teams[team] = (struct model_team){.exists = true, .epoch = 1};
+    return WP_OK;
+}
+
+int model_team_remove(struct model *model, uint32_t team)
+{
+    int error = model->teams[team].exists ? WP_OK : WP_E_NOT_FOUND;
+    model->teams[team].exists = false;
+    return error;
+}
+
+int model_team_members(struct model *model, uint32_t team, uint32_t people, bool add, uint32_t *ret_changed)
+{
+    struct model_team *found = &model->teams[team];
+    if (!found->exists) {
+        return WP_E_NOT_FOUND;
+    }
+    uint32_t after = add ? found->members | people : found->members & ~people;
+    *ret_changed = (uint32_t)__builtin_popcount(after ^ found->members);
+    found->epoch += after != found->members;
+    found->members = after;
+    return WP_OK;
+}
+
+void model_idle_check(struct model *model)
+{
+    for (uint64_t mailbox = 1; mailbox <= model->mailboxes; mailbox++) {
+        uint32_t user = 0;
+        while (!model->users[user].exists || model->users[user].mailbox != mailbox) {
+            user++;
+        }
+        for (uint32_t d = 1; d < model->users[user].next_device; d++) {
+            struct model_device *device = &model->users[user].devices[d];
+            if (device->exists && !device->warned &&
+                model->time_ms >= device->active_ms + model->limits.inactive_ms / 7 * 5) {
+                device->warned = true;
+                model->idle_count++;
+                end_add(model, user, 0, NULL, WP__RECEIPT_STATE__IDLE, WP_OK)->idle_device = d;
+            }
+        }
     }
 }
 
@@ -324,8 +597,17 @@ struct model_submit_result model_submit(struct model *model, const struct model_
         model->rates[submit->sender_user] =
             (struct model_rate){.used = true, .tokens = tokens - 60000, .time_ms = model->time_ms};
     }
-    message_add(model, submit, &result);
-    trim(model, submit->recipient, &result);
+    result.accepted_ms = model->time_ms;
+    if (submit->to_team) {
+        team_send(model, submit, result.expires_ms);
+        return result;
+    }
+    struct model_message *message =
+        message_add(model, submit->recipient, submit->lane, result.expires_ms, submit->envelope_size);
+    message->told = submit->sender;
+    memcpy(message->id, submit->id, 16);
+    result.sequence = message->sequence;
+    trim(model, submit->recipient);
     return result;
 }
 
@@ -361,7 +643,8 @@ static uint32_t device_count(const struct model_user *user)
     return count;
 }
 
-int model_device_add(struct model *model, uint32_t user, const char *name, uint32_t *ret_number)
+int model_device_add(
+    struct model *model, uint32_t user, const char *name, bool from_oldest, uint32_t *ret_number)
 {
     struct model_user *found = &model->users[user];
     if (!found->exists) {
@@ -382,7 +665,7 @@ int model_device_add(struct model *model, uint32_t user, const char *name, uint3
     strcpy(device->name, name);
     for (uint32_t i = model->message_first; i < model->message_count; i++) {
         if (model->messages[i].kept && model->messages[i].user == user) {
-            model->messages[i].owing[*ret_number].owed = others == 0;
+            model->messages[i].owing[*ret_number].owed = others == 0 || from_oldest;
         }
     }
     return WP_OK;
@@ -433,8 +716,9 @@ struct model_attach_result model_attach(
     show(model, device);
     result.error = WP_OK;
     result.epoch = ++device->epoch;
-    result.session_present = device->subscribed && !clean_start;
-    device->subscribed = result.session_present;
+    device->subscribed = device->subscribed && !clean_start;
+    device->receipts = device->receipts && !clean_start;
+    result.session_present = device->subscribed || device->receipts;
     for (uint32_t i = model->message_first; i < model->message_count; i++) {
         struct model_message *message = &model->messages[i];
         struct model_owing *owing =
@@ -457,7 +741,8 @@ struct model_attach_result model_attach(
     return result;
 }
 
-int model_subscribe(struct model *model, uint32_t user, const char *name, uint64_t epoch, bool inbox)
+int model_subscribe(
+    struct model *model, uint32_t user, const char *name, uint64_t epoch, bool inbox, bool receipts)
 {
     uint32_t number;
     struct model_device *device = model_device(model, user, name, &number);
@@ -467,7 +752,10 @@ int model_subscribe(struct model *model, uint32_t user, const char *name, uint64
     if (device->epoch != epoch) {
         return WP_E_STALE_EPOCH;
     }
+    touch(model, user);
     device->subscribed = inbox;
+    device->receipts = receipts;
+    sweep(model, user);
     return WP_OK;
 }
 
@@ -482,6 +770,9 @@ static void acknowledge(struct model *model, uint32_t user, uint32_t number, uin
         struct model_message *message = &model->messages[i];
         if (message->kept && message->user == user && message->lane == lane &&
             message->sequence == sequence && message->owing[number].owed) {
+            if (!message->acknowledged && lane < WP_LANE_COUNT) {
+                end_add(model, message->told, user, message->id, WP__RECEIPT_STATE__DELIVERED, WP_OK);
+            }
             message->owing[number] = (struct model_owing){0};
             message->acknowledged = true;
         }
@@ -527,8 +818,7 @@ static bool due_before(
     return a->lane != b->lane ? a->lane < b->lane : a->sequence < b->sequence;
 }
 
-uint32_t model_expire(struct model *model, uint32_t limit, struct wp_removal *ret_removals,
-    uint32_t *ret_expired, bool *ret_more)
+void model_expire(struct model *model, uint32_t limit, uint32_t *ret_expired, bool *ret_more)
 {
     *ret_expired = 0;
     *ret_more = false;
@@ -543,12 +833,13 @@ uint32_t model_expire(struct model *model, uint32_t limit, struct wp_removal *re
         }
         *ret_more = first && removed == limit;
         if (!first || *ret_more) {
-            return removed;
+            return;
         }
-        ret_removals[removed] = (struct wp_removal){.mailbox = model->users[first->user].mailbox,
-            .lane = (Wp__Lane)first->lane,
-            .sequence = first->sequence};
-        *ret_expired += !first->acknowledged;
+        removal_add(model, first);
+        if (!first->acknowledged && first->lane < WP_LANE_COUNT) {
+            ++*ret_expired;
+            end_add(model, first->told, first->user, first->id, WP__RECEIPT_STATE__EXPIRED, WP_OK);
+        }
         message_drop(first);
     }
 }
@@ -579,12 +870,15 @@ uint64_t model_pending_count(const struct model *model, uint32_t user, uint32_t 
     return count;
 }
 
-uint64_t model_kept(const struct model *model, uint64_t *ret_bytes)
+uint64_t model_kept(const struct model *model, uint64_t *ret_bytes, uint64_t *ret_receipts)
 {
     uint64_t count = 0;
     *ret_bytes = 0;
+    *ret_receipts = 0;
     for (uint32_t i = model->message_first; i < model->message_count; i++) {
-        count += model->messages[i].kept;
+        bool receipt = model->messages[i].lane == WP__LANE__RECEIPT;
+        *ret_receipts += model->messages[i].kept && receipt;
+        count += model->messages[i].kept && !receipt;
         *ret_bytes += model->messages[i].kept ? model->messages[i].size : 0;
     }
     return count;

@@ -16,17 +16,36 @@
 #include "tests/unit/machine_fixture.h"
 #include "tests/unit/test_storage_rocks.h"
 
+/* A team whose members live elsewhere, so that a message to it and the receipts of ann's stay in the outbox.
+ */
+static void fill_outbox(struct fixture *f, struct sender *ann)
+{
+    static const char *const users[] = {"ann", "far1", "far2", "far3", "far4"};
+    static const struct wp_slice nothing[1];
+    fixture_begin(f);
+    fixture_team_add(f, "icu");
+    fixture_members_add(f, "icu", users, 5);
+    fixture_transfer(f, 1, 1, nothing, 1);
+    fixture_apply(f);
+    struct message message = {.recipient = "icu", .to_team = true, .body_size = 50};
+    assert_int_equal(fixture_send(f, ann, &message)->error, WP_OK);
+    struct wp_machine_totals totals;
+    wp_machine_totals(f->machine, &totals);
+    assert_true(totals.outbox_items > 0);
+}
+
 /* Something of everything, some of it already under its own key. */
 static void fill(struct fixture *f)
 {
     f->limits.stat_per_minute_max = 100;
-    fixture_restart(f);
+    fixture_ring(f, 4);
     uint64_t bob = fixture_user(f, "bob", 2);
     uint64_t eve = fixture_user(f, "eve", 1);
     struct sender ann = {.user = "ann", .device = "d1", .epoch = 1};
     fixture_fill(f, &ann, "bob", WP__LANE__ROUTINE, 4);
     fixture_fill(f, &ann, "bob", WP__LANE__STAT, 2);
     fixture_fill(f, &ann, "eve", WP__LANE__URGENT, 3);
+    fill_outbox(f, &ann);
     fixture_acknowledge_one(f, bob, 1, WP__LANE__ROUTINE, 2);
     fixture_acknowledge_one(f, eve, 1, WP__LANE__URGENT, 1);
     struct sender zoe = {.user = "zoe", .device = "d1", .epoch = 1};
@@ -91,7 +110,8 @@ static void test_flipped_bit_is_noticed_at_a_start(void **state)
     uint32_t tags = 0;
     for (uint32_t i = 0; i < keys.count; i++) {
         uint8_t tag = keys.list[i].data[4];
-        if (tag == WP_KEY_MESSAGE || (tag == WP_KEY_JOURNAL && i % 50) || (tag == WP_KEY_SEEN && i % 50)) {
+        bool many = tag == WP_KEY_JOURNAL || tag == WP_KEY_SEEN || tag == WP_KEY_ITEM;
+        if (tag == WP_KEY_MESSAGE || (many && i % 50)) {
             continue; /* bodies are not read; of the many a few */
         }
         tags |= 1u << tag;

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "proto/address.h"
 #include "proto/frame.h"
 #include "router/keys.h"
 #include "tests/unit/machine_bug.h"
@@ -26,9 +27,24 @@
 #define COMMANDS_MAX 8u
 #define HISTORY 64u
 
-static const char *const user_names[MODEL_USERS] = {"u0", "u1", "u2", "u3", "u4", "u5"};
+#define SOURCE_ITEMS 8u
+
+/* Names that live in the shard (the first MODEL_USERS) and in the others: names_choose. */
+static char people_names[MODEL_PEOPLE][8];
+static const char *people[MODEL_PEOPLE];
+#define user_names people
 static const char *const device_names[] = {"a", "b", "c", "d"};
-static const char *const sender_names[SENDER_USERS] = {"s0", "s1", "s2", "s3", "s4"};
+static const char *const team_names[MODEL_TEAMS] = {"t0", "t1", "t2"};
+/* Two senders are users of the shard and hear how their messages end, the others are told through the outbox.
+ */
+static const uint32_t sender_people[SENDER_USERS] = {0, 1, 6, 7, 8};
+
+/* What another shard owes to this one, the newest last. */
+struct source {
+    uint64_t last;
+    struct model_item items[SOURCE_ITEMS]; /* by sequence % SOURCE_ITEMS */
+    struct wp_buffer packed[SOURCE_ITEMS];
+};
 
 struct run {
     unsigned long seed;
@@ -40,6 +56,7 @@ struct run {
     struct wp_prng prng;
     uint8_t history[STREAMS][HISTORY][16]; /* ids that each stream used lately */
     uint32_t history_count[STREAMS];
+    struct source sources[MODEL_SHARDS + 1];
     /* What the model expects of the entry being built. */
     struct {
         uint8_t type;
@@ -50,13 +67,21 @@ struct run {
         uint64_t admin_device;
         uint32_t expired;
         bool more;
+        uint64_t watermark;
+        uint32_t changed;
+        uint64_t epoch;
     } expected[COMMANDS_MAX];
-    struct wp_removal removals[512];
-    uint32_t removal_count;
     uint64_t seen_errors; /* bit -error for each refusal met, so that the generator is known to reach them */
     uint32_t trimmed;     /* likewise: messages gone for the bound of what is kept */
     uint32_t set_aside;   /* messages set aside, devices turned inactive */
     uint32_t inactive;
+    uint32_t
+        idle; /* likewise: warnings, copies and receipts that came, items owed and taken, receipts dropped */
+    uint32_t copies;
+    uint32_t receipts;
+    uint32_t owed;
+    uint32_t taken;
+    uint32_t dropped;
 };
 
 static void expect(const struct run *run, const char *what, uint64_t actual, uint64_t expected)
@@ -105,6 +130,9 @@ static void do_submit(struct run *run)
     struct model_submit asked = {
         .stream = (uint32_t)below(run, STREAMS), .recipient = skewed(run, MODEL_USERS)};
     asked.sender_user = asked.stream / 2;
+    asked.sender = sender_people[asked.sender_user];
+    asked.to_team = chance(run, 20);
+    asked.recipient = asked.to_team ? (uint32_t)below(run, MODEL_TEAMS) : asked.recipient;
     const struct model_stream *stream = &run->model.streams[asked.stream];
     asked.epoch = stream->epoch ? stream->epoch : 1;
     asked.sequence = stream->epoch ? stream->sequence + 1 : 1;
@@ -114,7 +142,8 @@ static void do_submit(struct run *run)
         asked.sequence = chance(run, 50) ? 1 : below(run, asked.sequence + 3);
     }
     struct message message = {
-        .recipient = user_names[asked.recipient],
+        .recipient = asked.to_team ? team_names[asked.recipient] : user_names[asked.recipient],
+        .to_team = asked.to_team,
         .lane = (Wp__Lane)below(run, WP_LANE_COUNT),
         .ttl_ms = chance(run, 70)   ? below(run, 90 * MINUTE_MS)
                   : chance(run, 80) ? 0
@@ -122,8 +151,7 @@ static void do_submit(struct run *run)
         .body_size = chance(run, 95) ? below(run, 300) : 301,
     };
     id_choose(run, asked.stream, message.id);
-    struct sender sender = {
-        .user = sender_names[asked.sender_user], .device = asked.stream % 2 ? "d1" : "d0"};
+    struct sender sender = {.user = people[asked.sender], .device = asked.stream % 2 ? "d1" : "d0"};
     struct wp_buffer envelope = WP_BUFFER_INIT;
     fixture_envelope(&run->f, &sender, &message, &envelope);
     asked.lane = message.lane;
@@ -135,13 +163,11 @@ static void do_submit(struct run *run)
     fixture_submit_at(&run->f, &sender, asked.epoch, asked.sequence, &message);
 
     uint32_t ids_before = run->model.id_count;
+    uint32_t removals_before = run->model.removal_count;
     run->expected[run->command].submit = model_submit(&run->model, &asked);
     const struct model_submit_result *result = &run->expected[run->command].submit;
     run->expected[run->command].error = result->error;
-    memcpy(run->removals + run->removal_count, result->removals,
-        result->removal_count * sizeof *result->removals);
-    run->removal_count += result->removal_count;
-    run->trimmed += result->removal_count;
+    run->trimmed += run->model.removal_count - removals_before;
     run->expected[run->command].asked = asked;
     if (run->model.id_count > ids_before) { /* accepted: then never before, however long ago */
         for (uint32_t i = 0; i < ids_before; i++) {
@@ -166,10 +192,12 @@ static void do_device_add(struct run *run)
     if (run->model.users[user].next_device >= MODEL_DEVICES - 1) {
         user = MODEL_USERS; /* numbers of the model used up */
     }
-    fixture_device_add(&run->f, user < MODEL_USERS ? user_names[user] : "nobody", device);
+    bool from_oldest = chance(run, 40);
+    fixture_device_add_from(&run->f, user < MODEL_USERS ? user_names[user] : "nobody", device, from_oldest);
     uint32_t number = 0;
     run->expected[run->command].error =
-        user < MODEL_USERS ? model_device_add(&run->model, user, device, &number) : WP_E_NOT_FOUND;
+        user < MODEL_USERS ? model_device_add(&run->model, user, device, from_oldest, &number)
+                           : WP_E_NOT_FOUND;
     run->expected[run->command].admin_device = run->expected[run->command].error ? 0 : number;
 }
 
@@ -204,8 +232,193 @@ static void do_subscribe(struct run *run)
     uint32_t number;
     const struct model_device *found = model_device(&run->model, user, device, &number);
     uint64_t epoch = found ? found->epoch + (chance(run, 20) ? 1 : 0) : 1;
-    fixture_subscribe(&run->f, user_names[user], device, epoch, true);
-    run->expected[run->command].error = model_subscribe(&run->model, user, device, epoch, true);
+    bool receipts = chance(run, 75);
+    fixture_subscribe_receipts(&run->f, user_names[user], device, epoch, true, receipts);
+    run->expected[run->command].error = model_subscribe(&run->model, user, device, epoch, true, receipts);
+}
+
+static uint32_t crowd(struct run *run)
+{
+    return (uint32_t)(below(run, 1u << MODEL_PEOPLE) & below(run, 1u << MODEL_PEOPLE));
+}
+
+static void do_team(struct run *run)
+{
+    uint32_t team = (uint32_t)below(run, MODEL_TEAMS);
+    if (chance(run, 10) && run->model.teams[team].exists) {
+        fixture_team_remove(&run->f, team_names[team]);
+        run->expected[run->command].type = WP_COMMAND_TEAM_REMOVE;
+        run->expected[run->command].error = model_team_remove(&run->model, team);
+        return;
+    }
+    fixture_team_add(&run->f, team_names[team]);
+    run->expected[run->command].error = model_team_add(&run->model, team);
+}
+
+static void do_members(struct run *run)
+{
+    uint32_t team = (uint32_t)below(run, MODEL_TEAMS);
+    bool add = chance(run, 65);
+    uint32_t bits = crowd(run);
+    const char *names[MODEL_PEOPLE];
+    size_t count = 0;
+    for (uint32_t person = 0; person < MODEL_PEOPLE; person++) {
+        if (bits >> person & 1) {
+            names[count++] = people[person];
+        }
+    }
+    if (add) {
+        fixture_members_add(&run->f, team_names[team], names, count);
+    } else {
+        fixture_members_remove(&run->f, team_names[team], names, count);
+    }
+    run->expected[run->command].type = add ? WP_COMMAND_TEAM_MEMBER_ADD : WP_COMMAND_TEAM_MEMBER_REMOVE;
+    run->expected[run->command].error =
+        model_team_members(&run->model, team, bits, add, &run->expected[run->command].changed);
+    run->expected[run->command].epoch = run->expected[run->command].error ? 0 : run->model.teams[team].epoch;
+}
+
+/* Generated structs want char * where they only read. */
+static char *text(const char *constant)
+{
+    union {
+        const char *in;
+        char *out;
+    } cast = {.in = constant};
+    return cast.out;
+}
+
+static void item_pack(struct wp_buffer *out, const Wp__OutboxItem *item)
+{
+    out->size = 0;
+    uint8_t *p = wp_buffer_reserve(out, wp__outbox_item__get_packed_size(item) + 1);
+    assert_non_null(p);
+    out->size = wp__outbox_item__pack(item, p);
+}
+
+/* A team message of somebody elsewhere for some of our users. */
+static void source_team(struct run *run, struct model_item *item, struct wp_buffer *packed)
+{
+    item->team = true;
+    item->fan = (struct model_fan){
+        .sender = (uint32_t)below(run, MODEL_PEOPLE),
+        .lane = (uint32_t)below(run, WP_LANE_COUNT),
+        .accepted_ms = run->f.time_ms - below(run, MINUTE_MS),
+        .expires_ms = run->f.time_ms - MINUTE_MS + below(run, HOUR_MS),
+        .recipients = (uint32_t)below(run, 1u << MODEL_USERS),
+    };
+    fixture_id(&run->f, run->f.time_ms, item->fan.id);
+    struct message message = {.recipient = "far", .to_team = true, .body_size = below(run, 200)};
+    message.lane = (Wp__Lane)item->fan.lane;
+    memcpy(message.id, item->fan.id, sizeof message.id);
+    struct sender sender = {.user = people[item->fan.sender], .device = "d"};
+    struct wp_buffer envelope = WP_BUFFER_INIT;
+    fixture_envelope(&run->f, &sender, &message, &envelope);
+    item->fan.envelope_size = envelope.size;
+    Wp__OutboxTeam team = WP__OUTBOX_TEAM__INIT;
+    char *recipients[MODEL_USERS];
+    for (uint32_t user = 0; user < MODEL_USERS; user++) {
+        if (item->fan.recipients >> user & 1) {
+            recipients[team.n_recipients++] = text(user_names[user]);
+        }
+    }
+    team.recipients = recipients;
+    team.accepted_ms = item->fan.accepted_ms;
+    team.expires_ms = item->fan.expires_ms;
+    team.envelope = (ProtobufCBinaryData){.len = envelope.size, .data = envelope.data};
+    Wp__OutboxItem message_item = WP__OUTBOX_ITEM__INIT;
+    message_item.team = &team;
+    item_pack(packed, &message_item);
+    wp_buffer_free(&envelope);
+}
+
+static void source_receipts(struct run *run, struct model_item *item, struct wp_buffer *packed)
+{
+    enum { MANY = 6 };
+    Wp__OutboxReceipt told[MANY];
+    Wp__Receipt receipts[MANY];
+    Wp__OutboxReceipt *pointers[MANY];
+    item->team = false;
+    item->end_count = 1 + (uint32_t)below(run, MANY);
+    item->ends = realloc(item->ends, MANY * sizeof *item->ends);
+    assert_non_null(item->ends);
+    for (uint32_t i = 0; i < item->end_count; i++) {
+        struct model_end *end = &item->ends[i];
+        *end = (struct model_end){.sender = skewed(run, MODEL_USERS),
+            .person = (uint32_t)below(run, MODEL_PEOPLE),
+            .state = 1 + (uint32_t)below(run, 3),
+            .time_ms = run->f.time_ms - below(run, MINUTE_MS)};
+        end->error = end->state == WP__RECEIPT_STATE__REFUSED ? WP_E_MAILBOX_FULL : WP_OK;
+        fixture_id(&run->f, run->f.time_ms, end->id);
+        wp__receipt__init(&receipts[i]);
+        receipts[i].message_id = (ProtobufCBinaryData){.len = 16, .data = end->id};
+        receipts[i].person = text(people[end->person]);
+        receipts[i].state = (Wp__ReceiptState)end->state;
+        receipts[i].error = end->error;
+        receipts[i].time_ms = end->time_ms;
+        wp__outbox_receipt__init(&told[i]);
+        told[i].sender = text(people[end->sender]);
+        told[i].receipt = &receipts[i];
+        pointers[i] = &told[i];
+    }
+    Wp__OutboxReceipts list = WP__OUTBOX_RECEIPTS__INIT;
+    list.receipts = pointers;
+    list.n_receipts = item->end_count;
+    Wp__OutboxItem message_item = WP__OUTBOX_ITEM__INIT;
+    message_item.receipts = &list;
+    item_pack(packed, &message_item);
+}
+
+/* Items of another shard: mostly what comes next, now and then what came before, and ahead of a gap. */
+static void do_transfer(struct run *run)
+{
+    static const uint32_t others[] = {1, 2, 4};
+    uint32_t number = others[below(run, 3)];
+    struct source *source = &run->sources[number];
+    uint64_t taken = run->model.peers[number].taken;
+    while (source->last < taken + 4) {
+        source->last++;
+        struct model_item *item = &source->items[source->last % SOURCE_ITEMS];
+        struct wp_buffer *packed = &source->packed[source->last % SOURCE_ITEMS];
+        item->sequence = source->last;
+        item->end_count = 0;
+        if (chance(run, 40)) {
+            source_team(run, item, packed);
+        } else {
+            source_receipts(run, item, packed);
+        }
+    }
+    uint64_t back = below(run, taken < 3 ? taken + 1 : 4);
+    uint64_t first = chance(run, 8) ? taken + 2 : taken + 1 - (chance(run, 50) ? back : 0);
+    size_t count = 1 + below(run, source->last - first + 1);
+    struct wp_slice items[SOURCE_ITEMS];
+    assert_true(count <= SOURCE_ITEMS);
+    for (size_t i = 0; i < count; i++) {
+        const struct wp_buffer *packed = &source->packed[(first + i) % SOURCE_ITEMS];
+        items[i] = wp_slice(packed->data, packed->size);
+        model_take(&run->model, number, first + i, &source->items[(first + i) % SOURCE_ITEMS]);
+    }
+    fixture_transfer(&run->f, number, first, items, count);
+    run->expected[run->command].watermark = run->model.peers[number].taken;
+    run->taken += run->model.peers[number].taken > taken;
+}
+
+static void do_advance(struct run *run)
+{
+    static const uint32_t others[] = {1, 2, 4};
+    uint32_t number = others[below(run, 3)];
+    const struct model_peer *peer = &run->model.peers[number];
+    uint64_t watermark = peer->watermark + below(run, peer->last - peer->watermark + 1);
+    watermark -= watermark > 0 && chance(run, 10);
+    watermark += chance(run, 2) && watermark == peer->last ? 2 : 0; /* this shard forgot some */
+    fixture_advance(&run->f, number, watermark);
+    model_advance(&run->model, number, watermark);
+}
+
+static void do_idle_check(struct run *run)
+{
+    fixture_idle_check(&run->f);
+    model_idle_check(&run->model);
 }
 
 static void do_cursors(struct run *run)
@@ -215,7 +428,7 @@ static void do_cursors(struct run *run)
     uint32_t devices = found->next_device > 1 ? found->next_device - 1 : 1;
     uint32_t device =
         devices - skewed(run, devices); /* the latest most often: one phone in use, others in drawers */
-    uint32_t lane = (uint32_t)below(run, WP_LANE_COUNT);
+    uint32_t lane = (uint32_t)below(run, WP_SEQUENCE_COUNT);
     uint64_t tail = found->tail[lane];
     if (chance(run, 40)) {
         uint64_t sent = below(run, tail + 3);
@@ -243,8 +456,7 @@ static void do_expire(struct run *run)
 {
     uint32_t limit = (uint32_t)below(run, 30);
     fixture_expire(&run->f, limit);
-    run->removal_count += model_expire(&run->model, limit, run->removals + run->removal_count,
-        &run->expected[run->command].expired, &run->expected[run->command].more);
+    model_expire(&run->model, limit, &run->expected[run->command].expired, &run->expected[run->command].more);
 }
 
 static void command_add(struct run *run)
@@ -254,10 +466,15 @@ static void command_add(struct run *run)
         uint8_t weight;
         void (*add)(struct run *run);
     } kinds[] = {
-        {WP_COMMAND_SUBMIT, 46, do_submit},
-        {WP_COMMAND_CURSORS, 30, do_cursors},
-        {WP_COMMAND_ATTACH, 12, do_attach},
-        {WP_COMMAND_SUBSCRIBE, 2, do_subscribe},
+        {WP_COMMAND_SUBMIT, 38, do_submit},
+        {WP_COMMAND_CURSORS, 26, do_cursors},
+        {WP_COMMAND_ATTACH, 8, do_attach},
+        {WP_COMMAND_SUBSCRIBE, 4, do_subscribe},
+        {WP_COMMAND_TRANSFER_IN, 5, do_transfer},
+        {WP_COMMAND_OUTBOX_ADVANCE, 5, do_advance},
+        {WP_COMMAND_TEAM_ADD, 1, do_team},
+        {WP_COMMAND_TEAM_MEMBER_ADD, 2, do_members},
+        {WP_COMMAND_IDLE_CHECK, 1, do_idle_check},
         {WP_COMMAND_EXPIRE, 5, do_expire},
         {WP_COMMAND_DEVICE_ADD, 3, do_device_add},
         {WP_COMMAND_DEVICE_REMOVE, 1, do_device_remove},
@@ -314,8 +531,10 @@ static void check_submit(const struct run *run, const struct wp_result *result)
         return;
     }
     expect(run, "accepted_ms", result->submit.accepted_ms, expected->accepted_ms);
-    if (!expected->duplicate) {
-        const struct model_submit *asked = &run->expected[run->command].asked;
+    const struct model_submit *asked = &run->expected[run->command].asked;
+    if (!expected->duplicate && asked->to_team) {
+        expect(run, "mailbox of a team", result->submit.mailbox, 0);
+    } else if (!expected->duplicate) {
         expect(run, "sequence", result->submit.sequence, expected->sequence);
         expect(run, "expires_ms", result->submit.expires_ms, expected->expires_ms);
         expect(run, "mailbox", result->submit.mailbox, run->model.users[asked->recipient].mailbox);
@@ -359,22 +578,158 @@ static void check_results(struct run *run, const struct wp_applied *applied, uin
             expect(run, "expired", result->expire.expired, run->expected[run->command].expired);
             expect(run, "more", result->expire.more, run->expected[run->command].more);
             break;
+        case WP_COMMAND_TRANSFER_IN:
+            expect(run, "watermark", result->transfer.watermark, run->expected[run->command].watermark);
+            break;
+        case WP_COMMAND_TEAM_MEMBER_ADD:
+        case WP_COMMAND_TEAM_MEMBER_REMOVE:
+            expect(run, "members changed", result->team.changed, run->expected[run->command].changed);
+            expect(run, "epoch of the team", result->team.epoch, run->expected[run->command].epoch);
+            break;
         default:
             break;
         }
     }
-    expect(run, "removal count", applied->removal_count, run->removal_count);
-    for (uint32_t i = 0; i < run->removal_count; i++) {
-        expect(run, "removal mailbox", applied->removals[i].mailbox, run->removals[i].mailbox);
-        expect(run, "removal lane", applied->removals[i].lane, run->removals[i].lane);
-        expect(run, "removal sequence", applied->removals[i].sequence, run->removals[i].sequence);
+    expect(run, "removal count", applied->removal_count, run->model.removal_count);
+    for (uint32_t i = 0; i < run->model.removal_count; i++) {
+        const struct wp_removal *removal = &run->model.removals[i];
+        expect(run, "removal mailbox", applied->removals[i].mailbox, removal->mailbox);
+        expect(run, "removal lane", applied->removals[i].lane, removal->lane);
+        expect(run, "removal sequence", applied->removals[i].sequence, removal->sequence);
     }
+    expect(run, "appended count", applied->appended_count, run->model.appended_count);
+    for (uint32_t i = 0; i < run->model.appended_count; i++) {
+        const struct model_appended *appended = &run->model.appended[i];
+        expect(
+            run, "appended mailbox", applied->appended[i].mailbox, run->model.users[appended->user].mailbox);
+        expect(run, "appended lane", applied->appended[i].lane, appended->lane);
+        expect(run, "appended sequence", applied->appended[i].sequence, appended->sequence);
+        run->receipts += appended->lane == WP__LANE__RECEIPT;
+        run->copies += appended->lane != WP__LANE__RECEIPT;
+    }
+    expect(run, "idle count", applied->idle_count, run->model.idle_count);
+    run->idle += applied->idle_count;
+}
+
+/* A receipt that is kept says what the model says. */
+static void check_receipt(struct run *run, uint32_t user, const struct model_message *row)
+{
+    struct wp_receipt_view view;
+    const struct model_user *found = &run->model.users[user];
+    int error = wp_machine_receipt(run->f.machine, found->mailbox, row->sequence, &view);
+    expect(run, "receipt found", (uint64_t)error, WP_OK);
+    bool idle = row->state == WP__RECEIPT_STATE__IDLE;
+    const char *person = idle ? found->devices[row->idle_device].name : people[row->told];
+    expect(run, "receipt person", (uint64_t)strcmp(view.person, person), 0);
+    expect(run, "receipt state", view.state, row->state);
+    expect(run, "receipt error", (uint64_t)view.error, (uint64_t)row->error);
+    expect(run, "receipt time", view.time_ms + WP_RECEIPT_LIFE_MS, row->expires_ms);
+    expect(run, "receipt id", (uint64_t)memcmp(view.id, row->id, 16), 0);
+}
+
+static void check_ends(struct run *run, const Wp__OutboxReceipts *receipts, const struct model_item *item)
+{
+    expect(run, "receipts in an item", receipts->n_receipts, item->end_count);
+    for (uint32_t i = 0; i < item->end_count; i++) {
+        const Wp__OutboxReceipt *told = receipts->receipts[i];
+        const struct model_end *end = &item->ends[i];
+        expect(run, "told", (uint64_t)strcmp(told->sender, people[end->sender]), 0);
+        expect(run, "person", (uint64_t)strcmp(told->receipt->person, people[end->person]), 0);
+        expect(run, "state", told->receipt->state, end->state);
+        expect(run, "why", (uint64_t)told->receipt->error, (uint64_t)end->error);
+        expect(run, "when", told->receipt->time_ms, end->time_ms);
+        expect(run, "id", (uint64_t)memcmp(told->receipt->message_id.data, end->id, 16), 0);
+    }
+}
+
+static void check_item(struct run *run, uint32_t destination, const struct model_item *item)
+{
+    struct wp_arena arena;
+    wp_arena_init(&arena, 1u << 20);
+    struct wp_slice packed = wp_machine_outbox_item(run->f.machine, destination, item->sequence);
+    Wp__OutboxItem *owed;
+    int error = wp_schema_decode(&wp__outbox_item__descriptor, packed, &arena, (ProtobufCMessage **)&owed);
+    expect(run, "item decodes", (uint64_t)error, WP_OK);
+    expect(run, "kind of an item", owed->team != NULL, item->team);
+    if (!item->team) {
+        check_ends(run, owed->receipts, item);
+        wp_arena_fini(&arena);
+        return;
+    }
+    expect(run, "expiry", owed->team->expires_ms, item->fan.expires_ms);
+    expect(run, "acceptance", owed->team->accepted_ms, item->fan.accepted_ms);
+    expect(run, "size", owed->team->envelope.len, item->fan.envelope_size);
+    uint32_t recipients = 0;
+    for (size_t i = 0; i < owed->team->n_recipients; i++) {
+        for (uint32_t person = 0; person < MODEL_PEOPLE; person++) {
+            recipients |= strcmp(owed->team->recipients[i], people[person]) ? 0 : 1u << person;
+        }
+    }
+    expect(run, "recipients", recipients, item->fan.recipients);
+    wp_arena_fini(&arena);
+}
+
+static void check_outbox(struct run *run)
+{
+    for (uint32_t shard = 1; shard <= MODEL_SHARDS; shard++) {
+        struct wp_outbox_view view;
+        const struct model_peer *peer = &run->model.peers[shard];
+        if (!wp_machine_outbox(run->f.machine, shard, &view)) {
+            expect(run, "own shard", shard, MODEL_SHARD);
+            continue;
+        }
+        expect(run, "last given out", view.last, peer->last);
+        expect(run, "first pending", view.first, peer->item_count ? peer->items[0].sequence : peer->last + 1);
+        expect(run, "taken", wp_machine_taken(run->f.machine, shard), peer->taken);
+        for (uint32_t i = 0; i < peer->item_count; i++) {
+            check_item(run, shard, &peer->items[i]);
+        }
+        run->owed += peer->item_count;
+    }
+}
+
+struct team_check {
+    struct run *run;
+    uint32_t members;
+    uint32_t teams;
+};
+
+static void check_member(void *context, const char *user)
+{
+    struct team_check *check = context;
+    for (uint32_t person = 0; person < MODEL_PEOPLE; person++) {
+        check->members |= strcmp(user, people[person]) ? 0 : 1u << person;
+    }
+}
+
+static void check_team(void *context, const struct wp_team_view *view)
+{
+    struct team_check *check = context;
+    struct run *run = check->run;
+    const struct model_team *team = &run->model.teams[view->team[1] - '0'];
+    expect(run, "team exists", team->exists, 1);
+    expect(run, "epoch of a team", view->epoch, team->epoch);
+    check->members = 0;
+    wp_machine_members_each(run->f.machine, view->team, check_member, check);
+    expect(run, "members", check->members, team->members);
+    check->teams++;
+}
+
+static void check_teams(struct run *run)
+{
+    struct team_check check = {.run = run};
+    uint32_t teams = 0;
+    for (uint32_t team = 0; team < MODEL_TEAMS; team++) {
+        teams += run->model.teams[team].exists;
+    }
+    wp_machine_teams_each(run->f.machine, check_team, &check);
+    expect(run, "teams", check.teams, teams);
 }
 
 static void check_device(struct run *run, uint32_t user, uint32_t device)
 {
     uint64_t mailbox = run->model.users[user].mailbox;
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT; lane++) {
         uint64_t after = 0;
         for (;;) {
             struct wp_pending pending = {0};
@@ -388,6 +743,9 @@ static void check_device(struct run *run, uint32_t user, uint32_t device)
             }
             expect(run, "pending sequence", pending.sequence, next->sequence);
             expect(run, "pending size", pending.size, next->size);
+            if (lane == WP__LANE__RECEIPT) {
+                check_receipt(run, user, next);
+            }
             expect(run, "pending expiry", pending.expires_ms, next->expires_ms);
             expect(run, "pending sent before", pending.sent_before,
                 next->sequence <= run->model.users[user].devices[device].sent[lane]);
@@ -410,7 +768,9 @@ static void check_detail(void *context, const struct wp_device_detail *detail)
     expect(run, "device exists", device->exists, 1);
     expect(run, "device name", strcmp(detail->device, device->name) == 0, 1);
     expect(run, "device epoch", detail->epoch, device->epoch);
-    for (uint32_t lane = 0; lane < WP_LANE_COUNT; lane++) {
+    expect(run, "receipts subscribed", detail->receipts_subscribed, device->receipts);
+    expect(run, "last seen", detail->active_ms, device->active_ms);
+    for (uint32_t lane = 0; lane < WP_SEQUENCE_COUNT; lane++) {
         expect(run, "pending count", detail->pending[lane],
             model_pending_count(&run->model, check->user, detail->number, lane));
     }
@@ -423,13 +783,14 @@ static void check_state(struct run *run)
 {
     struct wp_machine_totals totals;
     wp_machine_totals(run->f.machine, &totals);
-    uint64_t bytes;
-    uint64_t kept = model_kept(&run->model, &bytes);
+    uint64_t bytes, receipts;
+    uint64_t kept = model_kept(&run->model, &bytes, &receipts);
     expect(run, "messages", totals.messages, kept);
     expect(run, "bytes", totals.bytes, bytes);
     expect(run, "users", totals.users, run->model.mailboxes);
     expect(run, "message rows", fixture_rows(&run->f, WP_KEY_MESSAGE), kept);
-    expect(run, "more index rows than messages", fixture_rows(&run->f, WP_KEY_INDEX) > kept, 0);
+    expect(run, "receipts", totals.receipts, receipts);
+    expect(run, "more index rows than rows", fixture_rows(&run->f, WP_KEY_INDEX) > kept + receipts, 0);
     expect(run, "journal rows over the window", fixture_rows(&run->f, WP_KEY_JOURNAL) > 5, 0);
     uint64_t due_ms = UINT64_MAX;
     for (uint32_t i = run->model.message_first; i < run->model.message_count; i++) {
@@ -446,6 +807,8 @@ static void check_state(struct run *run)
         }
     }
     expect(run, "devices", totals.devices, devices);
+    check_outbox(run);
+    check_teams(run);
     expect(run, "hash of the twin", fixture_hash(&run->f), fixture_hash(&run->twin));
 }
 
@@ -471,8 +834,10 @@ static void run_entry(struct run *run)
     fixture_begin(&run->f);
     run->f.time_ms += back_ms;
     model_time(&run->model, run->f.time_ms - back_ms);
-    run->removal_count = 0;
     uint32_t count = commands_add(run);
+    uint32_t removals_before = run->model.removal_count;
+    model_close(&run->model);
+    run->dropped += run->model.removal_count - removals_before;
     fixture_apply(&run->f);
     check_results(run, &run->f.applied, count);
     wp_arena_reset(&run->twin.arena);
@@ -504,6 +869,7 @@ static void limits_set(struct fixture *f, unsigned long seed)
         .seen_ids_max = seed % 4 ? 40 + seed % 5 * 60 : 100000,
         .stat_per_minute_max = seed % 3,
         .inactive_ms = 3u * HOUR_MS,
+        .shard_count = MODEL_SHARDS,
     };
     fixture_restart(f);
 }
@@ -513,7 +879,29 @@ struct coverage {
     uint32_t trimmed;
     uint32_t set_aside;
     uint32_t inactive;
+    uint32_t idle, copies, receipts, owed, taken, dropped;
 };
+
+static uint32_t shard_of(const void *context, uint32_t person)
+{
+    const struct run *run = context;
+    return fixture_shard_of(&run->f, people[person]);
+}
+
+/* Names in the order of `people`: the first live in the shard, the others do not. */
+static void names_choose(void)
+{
+    static const uint8_t key[16];
+    uint32_t number = 0;
+    for (uint32_t person = 0; person < MODEL_PEOPLE; number++) {
+        snprintf(people_names[person], sizeof people_names[person], "p%u", number);
+        bool here = wp_shard_of(key, MODEL_SHARDS, people_names[person]) == MODEL_SHARD;
+        if (here == (person < MODEL_USERS)) {
+            people[person] = people_names[person];
+            person++;
+        }
+    }
+}
 
 static void run_seed(unsigned long seed, struct coverage *coverage)
 {
@@ -527,6 +915,9 @@ static void run_seed(unsigned long seed, struct coverage *coverage)
     limits_set(&run->f, seed);
     limits_set(&run->twin, seed);
     model_init(&run->model, &run->f.limits, 0);
+    run->model.people = people;
+    run->model.shard_of = shard_of;
+    run->model.context = run;
     for (run->entry = 0; run->entry < ENTRIES; run->entry++) {
         run_entry(run);
     }
@@ -536,6 +927,18 @@ static void run_seed(unsigned long seed, struct coverage *coverage)
     coverage->trimmed += run->trimmed;
     coverage->set_aside += run->set_aside;
     coverage->inactive += run->inactive;
+    coverage->idle += run->idle;
+    coverage->copies += run->copies;
+    coverage->receipts += run->receipts;
+    coverage->owed += run->owed;
+    coverage->taken += run->taken;
+    coverage->dropped += run->dropped;
+    for (uint32_t shard = 1; shard <= MODEL_SHARDS; shard++) {
+        for (uint32_t i = 0; i < SOURCE_ITEMS; i++) {
+            free(run->sources[shard].items[i].ends);
+            wp_buffer_free(&run->sources[shard].packed[i]);
+        }
+    }
     model_fini(&run->model);
     fixture_fini(&run->f);
     fixture_fini(&run->twin);
@@ -560,9 +963,15 @@ static void test_against_the_model(void **state)
     assert_true(coverage.trimmed > 10);
     assert_true(coverage.set_aside > 10);
     assert_true(coverage.inactive > 10);
+    assert_true(coverage.idle > 10);
+    assert_true(coverage.copies > 100);
+    assert_true(coverage.receipts > 100);
+    assert_true(coverage.owed > 100);
+    assert_true(coverage.taken > 100);
+    assert_true(coverage.dropped > 10);
     static const int reached[] = {WP_E_RESEND, WP_E_STALE_EPOCH, WP_E_BODY_TOO_LARGE, WP_E_UNKNOWN_RECIPIENT,
         WP_E_EXPIRY_TOO_LONG, WP_E_ID_TOO_OLD, WP_E_ID_IN_FUTURE, WP_E_SEEN_FULL, WP_E_RATE,
-        WP_E_MAILBOX_FULL, WP_E_EXISTS, WP_E_NOT_FOUND};
+        WP_E_MAILBOX_FULL, WP_E_DENIED, WP_E_EXISTS, WP_E_NOT_FOUND};
     for (size_t i = 0; i < sizeof reached / sizeof reached[0]; i++) {
         if (!(coverage.errors >> -reached[i] & 1)) {
             fail_msg("no seed met the refusal \"%s\"", wp_error_text(reached[i]));
@@ -582,6 +991,7 @@ static void on_abort(int signal)
 
 int main(void)
 {
+    names_choose();
     const char *bug = getenv("WP_MACHINE_BUG");
     if (bug) {
         wp_machine_bug = atoi(bug);
