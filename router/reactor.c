@@ -245,8 +245,12 @@ void wp_reactor_on_timer(uv_timer_t *timer)
         gauges_refresh(reactor);
     }
     for (uint32_t slot = 0; slot < PEERS_MAX; slot++) {
-        if (reactor->peers[slot] && reactor->peers[slot]->held_count > 0) {
-            wp_peer_flush(reactor, reactor->peers[slot]);
+        struct peer *peer = reactor->peers[slot];
+        if (peer && peer->held_count > 0) {
+            wp_peer_flush(reactor, peer);
+        }
+        if (peer && peer->map_due) {
+            wp_map_tell_all(reactor, peer);
         }
     }
     wp_reactor_settle(reactor);

@@ -289,9 +289,9 @@ static void frame_ack(struct wp_reactor *reactor, struct peer *peer, const Proto
     }
 }
 
-/* The shards that this reactor vouches for: it leads them, and a majority said so less than an election timeout
- * ago by the clock as it is now, not as it was when this process stood still. A reply that does not fit is left
- * out: the next request comes soon. */
+/* The shards that this reactor vouches for: it leads them, and a majority said so less than an election
+ * timeout ago by the clock as it is now, not as it was when this process stood still. A reply that does not
+ * fit is left out: the next request comes soon. */
 static void frame_lease(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message)
 {
     Wp__LeaseReply reply = WP__LEASE_REPLY__INIT;

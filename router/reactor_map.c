@@ -77,9 +77,7 @@ void wp_map_tell_all(struct wp_reactor *reactor, struct peer *peer)
         }
     }
     error = error ? error : map_send(reactor, peer, rows, count, true);
-    if (error && error != WP_E_CLOSED) {
-        wp_reactor_fail(reactor, error, "sending the shard map");
-    }
+    peer->map_due = error && error != WP_E_CLOSED; /* the next tick tries again */
     free(texts);
     free(places);
     free(rows);
@@ -100,9 +98,7 @@ void wp_map_tell_shard(struct shard *shard)
             continue;
         }
         int error = map_send(reactor, peer, &row, 1, false);
-        if (error && error != WP_E_CLOSED) {
-            wp_reactor_fail(reactor, error, "sending the shard map");
-        }
+        peer->map_due = peer->map_due || (error && error != WP_E_CLOSED);
     }
 }
 

@@ -48,6 +48,7 @@ struct held_reply {
 struct peer {
     enum link_kind kind; /* first: a link_user */
     bool refusal_logged;
+    bool map_due;    /* a gateway whose link did not take what it is to know of leaders */
     uint32_t node;   /* number of a router; 0 = a gateway, or a router that the roster does not know */
     uint32_t number; /* slot in the low bits, generation above: never reused while anybody may hold it */
     struct wp_link *link;
