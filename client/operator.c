@@ -6,17 +6,27 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 
 #define ANSWER_SIZE_MAX ((size_t)64 << 20)
 #define CONNECT_TIMEOUT_MS 2000L
 #define CALL_TIMEOUT_MS 60000L
+#define READ_TIMEOUT_MS 8000L /* a router answers within 5 s, if it answers at all */
+#define LEADER_TIMEOUT_MS 5000u
+#define LEADER_PAUSE_MS 100u
+
+struct way {
+    char name[65];
+    char socket[WP_PLAYGROUND_PATH_SIZE];
+};
 
 struct wp_operator {
     CURL *curl;
-    unsigned socket_count;
-    char sockets[WP_PLAYGROUND_ROUTERS_MAX][WP_PLAYGROUND_PATH_SIZE];
+    unsigned way_count;
+    struct way ways[WP_PLAYGROUND_ROUTERS_MAX];
 };
 
 static int operator_create(struct wp_operator **ret_operator)
@@ -38,12 +48,12 @@ static int operator_create(struct wp_operator **ret_operator)
 int wp_operator_create_at(const char *path, struct wp_operator **ret_operator)
 {
     struct wp_operator *op;
-    if (strlen(path) >= sizeof op->sockets[0]) {
+    if (strlen(path) >= sizeof op->ways[0].socket) {
         return WP_E_TOO_LARGE;
     }
     int error = operator_create(&op);
     if (!error) {
-        memcpy(op->sockets[op->socket_count++], path, strlen(path) + 1);
+        memcpy(op->ways[op->way_count++].socket, path, strlen(path) + 1);
         *ret_operator = op;
     }
     return error;
@@ -58,10 +68,11 @@ int wp_operator_create(const struct wp_playground *playground, struct wp_operato
     }
     for (unsigned i = 0; i < playground->node_count; i++) {
         const struct wp_playground_node *node = &playground->nodes[i];
+        struct way *way = &op->ways[op->way_count];
         if (node->kind == WP_PLAYGROUND_ROUTER &&
-            wp_playground_path(playground, node, "admin.sock", op->sockets[op->socket_count],
-                sizeof op->sockets[0]) == WP_OK) {
-            op->socket_count++;
+            wp_playground_path(playground, node, "admin.sock", way->socket, sizeof way->socket) == WP_OK) {
+            memcpy(way->name, node->id, sizeof way->name);
+            op->way_count++;
         }
     }
     *ret_operator = op;
@@ -160,6 +171,8 @@ static int status_error(long status)
         return WP_E_NOT_FOUND;
     case 409:
         return WP_E_EXISTS;
+    case 421:
+        return WP_E_NOT_LEADER;
     case 503:
         return WP_E_UNAVAILABLE;
     default:
@@ -167,48 +180,85 @@ static int status_error(long status)
     }
 }
 
-/* Turns status and body of an answer into what wp_operator_call says. */
-static int answer_judge(
-    long status, const struct wp_buffer *body, json_t **ret_answer, char *ret_text, size_t text_size)
+/* One exchange with a router: what was asked, and what came of it. */
+struct exchange {
+    const char *method;
+    bool reads; /* may be sent to another when one does not answer */
+    long timeout_ms;
+    char url[1024];
+    char *body; /* NULL = none */
+    char *text; /* the caller's, for a sentence */
+    size_t text_size;
+    json_t *answer;  /* whatever came, also with a refusal; NULL = none */
+    char leader[65]; /* of WP_E_NOT_LEADER: who leads; "" = nobody now */
+};
+
+static int exchange_init(struct exchange *exchange, const char *method, const char *path, const json_t *body,
+    char *text, size_t size)
 {
-    json_error_t where;
-    json_t *answer = body->size ? json_loadb((const char *)body->data, body->size, 0, &where) : json_null();
-    if (status < 200 || status > 299) {
-        const char *message = json_string_value(json_object_get(answer, "message"));
-        if (message) {
-            snprintf(ret_text, text_size, "%s", message);
-        } else {
-            snprintf(ret_text, text_size, "the router answered with status %ld", status);
-        }
-        json_decref(answer);
-        return status_error(status);
+    bool reads = strcmp(method, "GET") == 0;
+    *exchange = (struct exchange){.method = method,
+        .reads = reads,
+        .timeout_ms = reads ? READ_TIMEOUT_MS : CALL_TIMEOUT_MS,
+        .text = text,
+        .text_size = size};
+    if ((size_t)snprintf(exchange->url, sizeof exchange->url, "http://router%s", path) >=
+        sizeof exchange->url) {
+        snprintf(text, size, "the request is too long");
+        return WP_E_INVALID;
     }
-    if (!answer) {
-        snprintf(ret_text, text_size, "the router's answer is not JSON: %s", where.text);
-        return WP_E_MALFORMED;
-    }
-    if (ret_answer) {
-        *ret_answer = answer;
-    } else {
-        json_decref(answer);
+    exchange->body = body ? json_dumps(body, JSON_COMPACT) : NULL;
+    if (body && !exchange->body) {
+        snprintf(text, size, "out of memory");
+        return WP_E_NOMEM;
     }
     return WP_OK;
 }
 
-/* One request to one router; only WP_E_CLOSED lets the caller try the next. */
-static int call_one(struct wp_operator *op, const char *socket_path, const char *method, const char *url,
-    const char *body, struct wp_buffer *out, long *ret_status)
+static void exchange_fini(struct exchange *exchange)
 {
-    prepare(op->curl, CALL_TIMEOUT_MS, out);
-    curl_easy_setopt(op->curl, CURLOPT_UNIX_SOCKET_PATH, socket_path);
-    curl_easy_setopt(op->curl, CURLOPT_URL, url);
-    curl_easy_setopt(op->curl, CURLOPT_CUSTOMREQUEST, method);
+    free(exchange->body);
+    json_decref(exchange->answer);
+}
+
+/* Turns status and body of an answer into what wp_operator_call says. */
+static int answer_judge(struct exchange *exchange, long status, const struct wp_buffer *body)
+{
+    json_error_t where;
+    json_t *answer = body->size ? json_loadb((const char *)body->data, body->size, 0, &where) : json_null();
+    json_decref(exchange->answer);
+    exchange->answer = answer;
+    if (status < 200 || status > 299) {
+        const char *message = json_string_value(json_object_get(answer, "message"));
+        const char *leader = json_string_value(json_object_get(answer, "leader"));
+        if (message) {
+            snprintf(exchange->text, exchange->text_size, "%s", message);
+        } else {
+            snprintf(exchange->text, exchange->text_size, "the router answered with status %ld", status);
+        }
+        snprintf(exchange->leader, sizeof exchange->leader, "%s", leader ? leader : "");
+        return status_error(status);
+    }
+    if (!answer) {
+        snprintf(exchange->text, exchange->text_size, "the router's answer is not JSON: %s", where.text);
+        return WP_E_MALFORMED;
+    }
+    return WP_OK;
+}
+
+static int request_perform(struct wp_operator *op, const struct way *way, const struct exchange *exchange,
+    struct wp_buffer *out, long *ret_status)
+{
+    prepare(op->curl, exchange->timeout_ms, out);
+    curl_easy_setopt(op->curl, CURLOPT_UNIX_SOCKET_PATH, way->socket);
+    curl_easy_setopt(op->curl, CURLOPT_URL, exchange->url);
+    curl_easy_setopt(op->curl, CURLOPT_CUSTOMREQUEST, exchange->method);
     struct curl_slist *headers = NULL;
-    if (body) {
+    if (exchange->body) {
         headers = curl_slist_append(headers, "Content-Type: application/json");
         headers = curl_slist_append(headers, "Expect:"); /* no round trip for large bodies */
-        curl_easy_setopt(op->curl, CURLOPT_POSTFIELDS, body);
-        curl_easy_setopt(op->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(body));
+        curl_easy_setopt(op->curl, CURLOPT_POSTFIELDS, exchange->body);
+        curl_easy_setopt(op->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(exchange->body));
         curl_easy_setopt(op->curl, CURLOPT_HTTPHEADER, headers);
     }
     int error = perform(op->curl, ret_status);
@@ -216,31 +266,98 @@ static int call_one(struct wp_operator *op, const char *socket_path, const char 
     return error;
 }
 
+/* One request to one router, and its answer. */
+static int call_one(struct wp_operator *op, const struct way *way, struct exchange *exchange)
+{
+    struct wp_buffer out = WP_BUFFER_INIT;
+    long status = 0;
+    int error = request_perform(op, way, exchange, &out, &status);
+    if (error) {
+        snprintf(exchange->text, exchange->text_size, "%s", perform_text(error));
+    } else {
+        error = answer_judge(exchange, status, &out);
+    }
+    wp_buffer_free(&out);
+    return error;
+}
+
+/* The answer to the caller who wants it. */
+static int answer_give(struct exchange *exchange, int error, json_t **ret_answer)
+{
+    if (!error && ret_answer) {
+        *ret_answer = exchange->answer;
+        exchange->answer = NULL;
+    }
+    return error;
+}
+
+int wp_operator_call_router(struct wp_operator *op, unsigned router, long timeout_ms, const char *method,
+    const char *path, const json_t *body, json_t **ret_answer, char *ret_text, size_t text_size)
+{
+    struct exchange exchange;
+    int error = exchange_init(&exchange, method, path, body, ret_text, text_size);
+    exchange.timeout_ms = timeout_ms ? timeout_ms : exchange.timeout_ms;
+    error = error ? error : call_one(op, &op->ways[router], &exchange);
+    error = answer_give(&exchange, error, ret_answer);
+    exchange_fini(&exchange);
+    return error;
+}
+
+unsigned wp_operator_router_count(const struct wp_operator *op)
+{
+    return op->way_count;
+}
+
+const char *wp_operator_router_name(const struct wp_operator *op, unsigned router)
+{
+    return op->ways[router].name;
+}
+
+/* To the first router that takes it. */
+static int call_first(struct wp_operator *op, struct exchange *exchange)
+{
+    int error = WP_E_CLOSED;
+    for (unsigned i = 0; i < op->way_count; i++) {
+        error = call_one(op, &op->ways[i], exchange);
+        bool next =
+            error == WP_E_CLOSED || (exchange->reads && (error == WP_E_TIMEOUT || error == WP_E_UNAVAILABLE));
+        if (!next) {
+            break;
+        }
+    }
+    return error;
+}
+
+static const struct way *way_find(const struct wp_operator *op, const char *name)
+{
+    for (unsigned i = 0; i < op->way_count; i++) {
+        if (name[0] && strcmp(op->ways[i].name, name) == 0) {
+            return &op->ways[i];
+        }
+    }
+    return NULL;
+}
+
 int wp_operator_call(struct wp_operator *op, const char *method, const char *path, const json_t *body,
     json_t **ret_answer, char *ret_text, size_t text_size)
 {
-    char url[1024];
-    if ((size_t)snprintf(url, sizeof url, "http://router%s", path) >= sizeof url) {
-        snprintf(ret_text, text_size, "the request is too long");
-        return WP_E_INVALID;
+    struct exchange exchange;
+    int error = exchange_init(&exchange, method, path, body, ret_text, text_size);
+    error = error ? error : call_first(op, &exchange);
+    uint64_t end_us = wp_clock_mono_us() + (uint64_t)LEADER_TIMEOUT_MS * 1000;
+    /* A leader that is unknown here, or that just went, is found by asking again. */
+    while (error == WP_E_NOT_LEADER && wp_clock_mono_us() < end_us) {
+        const struct way *leader = way_find(op, exchange.leader);
+        if (exchange.leader[0] && !leader) {
+            break;
+        }
+        error = leader ? call_one(op, leader, &exchange) : WP_E_NOT_LEADER;
+        if (error == WP_E_NOT_LEADER || error == WP_E_CLOSED) {
+            nanosleep(&(struct timespec){.tv_nsec = LEADER_PAUSE_MS * 1000000L}, NULL);
+            error = call_first(op, &exchange);
+        }
     }
-    char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
-    if (body && !text) {
-        snprintf(ret_text, text_size, "out of memory");
-        return WP_E_NOMEM;
-    }
-    struct wp_buffer out = WP_BUFFER_INIT;
-    long status = 0;
-    int error = WP_E_CLOSED;
-    for (unsigned i = 0; i < op->socket_count && error == WP_E_CLOSED; i++) {
-        error = call_one(op, op->sockets[i], method, url, text, &out, &status);
-    }
-    free(text);
-    if (error == WP_OK) {
-        error = answer_judge(status, &out, ret_answer, ret_text, text_size);
-    } else {
-        snprintf(ret_text, text_size, "%s", perform_text(error));
-    }
-    wp_buffer_free(&out);
+    error = answer_give(&exchange, error, ret_answer);
+    exchange_fini(&exchange);
     return error;
 }

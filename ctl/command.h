@@ -25,6 +25,7 @@ enum ctl_exit {
 };
 
 #define CTL_ENVIRONMENT_MAX 16u
+#define CTL_WORDS_MAX 3u
 
 struct ctl_arguments {
     const char *dir;
@@ -43,7 +44,8 @@ struct ctl_arguments {
     int signal;
     const char *environment[CTL_ENVIRONMENT_MAX]; /* NAME=VALUE */
     unsigned environment_count;
-    const char *name; /* the one word after the verb, when it takes one */
+    const char *words[CTL_WORDS_MAX]; /* that follow the verb */
+    const char *name;                 /* the first of them, or NULL */
 };
 
 /* One function per verb; returns an exit status and has printed what there is to say. */
@@ -58,6 +60,10 @@ int ctl_device_add(const struct ctl_arguments *arguments);
 int ctl_device_list(const struct ctl_arguments *arguments);
 int ctl_device_remove(const struct ctl_arguments *arguments);
 int ctl_status(const struct ctl_arguments *arguments);
+int ctl_cluster_status(const struct ctl_arguments *arguments);
+int ctl_cluster_await_safe(const struct ctl_arguments *arguments);
+int ctl_shard_list(const struct ctl_arguments *arguments);
+int ctl_shard_transfer(const struct ctl_arguments *arguments);
 int ctl_keygen_id(const struct ctl_arguments *arguments);
 int ctl_keygen_cluster(const struct ctl_arguments *arguments);
 int ctl_keygen_curve(const struct ctl_arguments *arguments);
@@ -71,8 +77,11 @@ struct ctl_column {
 
 /* Prints `value` as JSON on stdout. */
 void ctl_print_json(const json_t *value);
-/* Prints an array of objects as an aligned table; "-" for null or a missing key. */
+/* Prints an array of objects as an aligned table; "-" for null or a missing key. Arrays are listed with
+ * spaces. */
 void ctl_print_table(const json_t *rows, const struct ctl_column *columns);
+/* A new array of the same objects, by the text at `key`. */
+json_t *ctl_sorted(const json_t *rows, const char *key);
 /* Prints "wardpostctl: ..." on stderr and returns `status`. */
 int ctl_fail(enum ctl_exit status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The exit status that a WP_E_* code leads to. */

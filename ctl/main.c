@@ -1,5 +1,5 @@
-/* Why this file exists: the command line of wardpostctl follows from two tables, verbs and options; help,
- * parsing and checks read them and nothing else knows a verb's name. */
+/* Why this file exists: the command line of wardpostctl follows from the two tables of verbs.h; help, parsing
+ * and checks read them and nothing else knows a verb's name. */
 #include <getopt.h>
 #include <signal.h>
 #include <sodium.h>
@@ -7,129 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "ctl/command.h"
 #include "ctl/ports.h"
-
-/* Options that not every verb takes, as a set. */
-enum option_set {
-    FOR_UP = 1 << 0,
-    FOR_NODE = 1 << 1, /* needs --node */
-    FOR_SIGNAL = 1 << 2,
-    FOR_START = 1 << 3,  /* starts processes */
-    FOR_SECRET = 1 << 4, /* gets a secret */
-    FOR_ALL = 1 << 5,
-    FOR_CLUSTER = 1 << 6, /* asks a router */
-};
-
-static const struct verb {
-    const char *words; /* one or two */
-    const char *name;  /* the word that it takes, or NULL */
-    const char *help;
-    const char *example;
-    unsigned options;
-    int (*run)(const struct ctl_arguments *arguments);
-} verbs[] = {
-    {"playground up", NULL,
-        "make a cluster in a folder of this machine, start what is down of it, print its endpoints",
-        "wardpostctl playground up --gateways 2 --dir /var/tmp/ward --json", FOR_UP | FOR_START,
-        ctl_playground_up},
-    {"playground down", NULL, "stop every process of the playground; its data stays",
-        "wardpostctl playground down --dir /var/tmp/ward", 0, ctl_playground_down},
-    {"playground status", NULL, "show each process and whether it is ready (status 69 when one is not)",
-        "wardpostctl playground status -o json", 0, ctl_playground_status},
-    {"playground kill", NULL,
-        "send one process a signal, SIGKILL unless told otherwise, and wait for its end",
-        "wardpostctl playground kill --node router-1 --signal TERM", FOR_NODE | FOR_SIGNAL,
-        ctl_playground_kill},
-    {"playground start", NULL, "start one process again and wait until it is ready",
-        "wardpostctl playground start --node router-1", FOR_NODE | FOR_START, ctl_playground_start},
-    {"user add", "NAME", "add a user", "wardpostctl user add alice", FOR_CLUSTER, ctl_user_add},
-    {"user list", NULL, "list the users", "wardpostctl user list -o json", FOR_CLUSTER, ctl_user_list},
-    {"device add", "USER/DEVICE", "add a device and print its secret, once",
-        "wardpostctl device add alice/phone", FOR_CLUSTER | FOR_SECRET, ctl_device_add},
-    {"device list", "USER", "list a user's devices", "wardpostctl device list alice", FOR_CLUSTER,
-        ctl_device_list},
-    {"device remove", "USER/DEVICE", "remove a device; it cannot connect any more",
-        "wardpostctl device remove alice/phone", FOR_CLUSTER, ctl_device_remove},
-    {"status", NULL, "show what the router says about itself and its shards", "wardpostctl status",
-        FOR_CLUSTER, ctl_status},
-    {"keygen id", NULL, "print a new cluster.id", "wardpostctl keygen id", 0, ctl_keygen_id},
-    {"keygen cluster", "FILE", "make the key that every router of a cluster has a copy of",
-        "wardpostctl keygen cluster /etc/wardpost/cluster.key", 0, ctl_keygen_cluster},
-    {"keygen curve", "FILE", "make the key pair of one router or gateway and print its public half",
-        "wardpostctl keygen curve /etc/wardpost/router.key", 0, ctl_keygen_curve},
-};
-
-enum option_id {
-    OPTION_HELP = 'h',
-    OPTION_OUTPUT = 'o',
-    OPTION_DIR = 256,
-    OPTION_JSON,
-    OPTION_VERSION,
-    OPTION_ROUTERS,
-    OPTION_GATEWAYS,
-    OPTION_SHARDS,
-    OPTION_REACTORS,
-    OPTION_PORT_BASE,
-    OPTION_ALLOW_VOLATILE,
-    OPTION_NO_START,
-    OPTION_NODE,
-    OPTION_SIGNAL,
-    OPTION_ENV,
-    OPTION_TIMEOUT,
-    OPTION_NO_SAVE,
-    OPTION_SOCKET,
-};
-
-static const struct option_row {
-    struct option option;
-    const char *argument;
-    const char *help;
-    unsigned verbs;
-} option_rows[] = {
-    {{"dir", required_argument, NULL, OPTION_DIR}, "DIR", "the playground's folder (default ./playground)",
-        FOR_ALL},
-    {{"socket", required_argument, NULL, OPTION_SOCKET}, "PATH",
-        "admin socket of a router outside of a playground, such as /run/wardpost-router/admin.sock",
-        FOR_CLUSTER},
-    {{"output", required_argument, NULL, OPTION_OUTPUT}, "FORMAT", "-o, table (default) or json", FOR_ALL},
-    {{"json", no_argument, NULL, OPTION_JSON}, NULL, "the same as -o json", FOR_ALL},
-    {{"help", no_argument, NULL, OPTION_HELP}, NULL, "this text", FOR_ALL},
-    {{"version", no_argument, NULL, OPTION_VERSION}, NULL, "the version", FOR_ALL},
-    {{"routers", required_argument, NULL, OPTION_ROUTERS}, "N", "routers (1 to 9, default 1)", FOR_UP},
-    {{"gateways", required_argument, NULL, OPTION_GATEWAYS}, "M", "gateways (1 to 16, default 1)", FOR_UP},
-    {{"shards", required_argument, NULL, OPTION_SHARDS}, "S",
-        "shards, a power of two, fixed for ever (default 8)", FOR_UP},
-    {{"reactors", required_argument, NULL, OPTION_REACTORS}, "W",
-        "router threads that own shards (1 to 16, default 2)", FOR_UP},
-    {{"port-base", required_argument, NULL, OPTION_PORT_BASE}, "P",
-        "fixed ports: router i at P+20(i-1), gateway j at P+200+10(j-1): mqtt, mqtts, ws, wss, management "
-        "(default: free ones)",
-        FOR_UP},
-    {{"allow-volatile", no_argument, NULL, OPTION_ALLOW_VOLATILE}, NULL, "accept a folder in memory (tmpfs)",
-        FOR_UP},
-    {{"no-start", no_argument, NULL, OPTION_NO_START}, NULL, "make the folder only", FOR_UP},
-    {{"node", required_argument, NULL, OPTION_NODE}, "NAME", "router-1, gateway-1, ...", FOR_NODE},
-    {{"signal", required_argument, NULL, OPTION_SIGNAL}, "SIGNAL", "name or number (default KILL)",
-        FOR_SIGNAL},
-    {{"env", required_argument, NULL, OPTION_ENV}, "NAME=VALUE",
-        "environment of what is started; may be repeated", FOR_START},
-    {{"timeout", required_argument, NULL, OPTION_TIMEOUT}, "SECONDS",
-        "how long to wait for ready (default 60)", FOR_START},
-    {{"no-save", no_argument, NULL, OPTION_NO_SAVE}, NULL,
-        "do not keep the secret in the playground's folder", FOR_SECRET},
-};
-
-#define VERB_COUNT (sizeof verbs / sizeof verbs[0])
-#define OPTION_COUNT (sizeof option_rows / sizeof option_rows[0])
+#include "ctl/verbs.h"
 
 /* -- help
  * -------------------------------------------------------------------------------------------------------- */
 
 static void options_help(unsigned set)
 {
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        const struct option_row *row = &option_rows[i];
+    for (size_t i = 0; ctl_options[i].option.name; i++) {
+        const struct ctl_option *row = &ctl_options[i];
         char left[64];
         if (row->verbs & (set | FOR_ALL)) {
             snprintf(left, sizeof left, "--%s%s%s", row->option.name, row->argument ? " " : "",
@@ -147,10 +34,10 @@ static void exits_help(void)
 #undef X
 }
 
-static void verb_help(const struct verb *verb)
+static void verb_help(const struct ctl_verb *verb)
 {
     printf("Usage: wardpostctl %s%s%s [OPTION]...\n\n%s.\n\nExample\n  %s\n\nOptions\n", verb->words,
-        verb->name ? " " : "", verb->name ? verb->name : "", verb->help, verb->example);
+        verb->names ? " " : "", verb->names ? verb->names : "", verb->help, verb->example);
     options_help(verb->options);
     exits_help();
 }
@@ -159,12 +46,12 @@ static void verb_help(const struct verb *verb)
 static void verbs_help(const char *group)
 {
     printf("Usage: wardpostctl VERB [OPTION]...\n\nVerbs\n");
-    for (size_t i = 0; i < VERB_COUNT; i++) {
+    for (size_t i = 0; ctl_verbs[i].words; i++) {
         char left[64];
-        if (!group || strncmp(verbs[i].words, group, strlen(group)) == 0) {
-            snprintf(left, sizeof left, "%s%s%s", verbs[i].words, verbs[i].name ? " " : "",
-                verbs[i].name ? verbs[i].name : "");
-            printf("  %-26s %s\n", left, verbs[i].help);
+        if (!group || strncmp(ctl_verbs[i].words, group, strlen(group)) == 0) {
+            snprintf(left, sizeof left, "%s%s%s", ctl_verbs[i].words, ctl_verbs[i].names ? " " : "",
+                ctl_verbs[i].names ? ctl_verbs[i].names : "");
+            printf("  %-26s %s\n", left, ctl_verbs[i].help);
         }
     }
     printf("\nwardpostctl VERB --help has the options and an example.\n\nOptions of every verb\n");
@@ -177,9 +64,9 @@ static void verbs_help(const char *group)
 
 static bool group_exists(const char *word)
 {
-    for (size_t i = 0; i < VERB_COUNT; i++) {
+    for (size_t i = 0; ctl_verbs[i].words; i++) {
         size_t size = strlen(word);
-        if (strncmp(verbs[i].words, word, size) == 0 && verbs[i].words[size] == ' ') {
+        if (strncmp(ctl_verbs[i].words, word, size) == 0 && ctl_verbs[i].words[size] == ' ') {
             return true;
         }
     }
@@ -187,18 +74,18 @@ static bool group_exists(const char *word)
 }
 
 /* The verb that the first words are; ret_used says how many. NULL: none. */
-static const struct verb *verb_find(char *const *words, int count, int *ret_used)
+static const struct ctl_verb *verb_find(char *const *words, int count, int *ret_used)
 {
-    for (size_t i = 0; i < VERB_COUNT; i++) {
+    for (size_t i = 0; ctl_verbs[i].words; i++) {
         char text[64];
-        bool two = strchr(verbs[i].words, ' ') != NULL;
+        bool two = strchr(ctl_verbs[i].words, ' ') != NULL;
         if (count < (two ? 2 : 1)) {
             continue;
         }
         snprintf(text, sizeof text, "%s%s%s", words[0], two ? " " : "", two ? words[1] : "");
-        if (strcmp(verbs[i].words, text) == 0) {
+        if (strcmp(ctl_verbs[i].words, text) == 0) {
             *ret_used = two ? 2 : 1;
-            return &verbs[i];
+            return &ctl_verbs[i];
         }
     }
     return NULL;
@@ -316,13 +203,13 @@ static int option_take(int id, const char *value, struct ctl_arguments *argument
 struct asked {
     bool help;
     bool version;
-    bool seen[OPTION_COUNT];
+    bool seen[CTL_OPTIONS_MAX];
 };
 
 static size_t row_of(int id)
 {
     size_t i = 0;
-    while (i + 1 < OPTION_COUNT && option_rows[i].option.val != id) {
+    while (ctl_options[i + 1].option.name && ctl_options[i].option.val != id) {
         i++;
     }
     return i;
@@ -330,9 +217,9 @@ static size_t row_of(int id)
 
 static int options_parse(int argc, char **argv, struct ctl_arguments *arguments, struct asked *asked)
 {
-    struct option options[OPTION_COUNT + 1] = {{0}};
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        options[i] = option_rows[i].option;
+    struct option options[CTL_OPTIONS_MAX] = {{0}};
+    for (size_t i = 0; ctl_options[i].option.name; i++) {
+        options[i] = ctl_options[i].option;
     }
     int status = CTL_OK;
     for (int id = getopt_long(argc, argv, "o:h", options, NULL); id != -1 && !status;
@@ -352,18 +239,28 @@ static int options_parse(int argc, char **argv, struct ctl_arguments *arguments,
     return status;
 }
 
-/* Whether the verb takes these options and this number of words. */
-static int verb_check(
-    const struct verb *verb, const struct asked *asked, int words_left, const struct ctl_arguments *arguments)
+/* Words of "SHARD NODE". */
+static unsigned words_count(const char *names)
 {
-    for (size_t i = 0; i < OPTION_COUNT; i++) {
-        if (asked->seen[i] && !(option_rows[i].verbs & (verb->options | FOR_ALL))) {
-            return ctl_fail(CTL_USAGE, "%s takes no --%s", verb->words, option_rows[i].option.name);
+    unsigned count = names ? 1 : 0;
+    for (; names && *names; names++) {
+        count += *names == ' ';
+    }
+    return count;
+}
+
+/* Whether the verb takes these options and this number of words. */
+static int verb_check(const struct ctl_verb *verb, const struct asked *asked, int words_left,
+    const struct ctl_arguments *arguments)
+{
+    for (size_t i = 0; ctl_options[i].option.name; i++) {
+        if (asked->seen[i] && !(ctl_options[i].verbs & (verb->options | FOR_ALL))) {
+            return ctl_fail(CTL_USAGE, "%s takes no --%s", verb->words, ctl_options[i].option.name);
         }
     }
-    if (words_left != (verb->name ? 1 : 0)) {
+    if (words_left != (int)words_count(verb->names)) {
         return ctl_fail(CTL_USAGE, "usage: wardpostctl %s%s%s [OPTION]...", verb->words,
-            verb->name ? " " : "", verb->name ? verb->name : "");
+            verb->names ? " " : "", verb->names ? verb->names : "");
     }
     if ((verb->options & FOR_NODE) && !arguments->node) {
         return ctl_fail(CTL_USAGE, "%s needs --node, for example --node router-1", verb->words);
@@ -398,7 +295,7 @@ int main(int argc, char **argv)
         printf("wardpostctl %s\n", WP_VERSION);
         return CTL_OK;
     }
-    const struct verb *verb = verb_find(words, count, &used);
+    const struct ctl_verb *verb = verb_find(words, count, &used);
     if (asked.help && (verb || count == 0 || group_exists(words[0]))) {
         if (verb) {
             verb_help(verb);
@@ -414,6 +311,9 @@ int main(int argc, char **argv)
     if (status) {
         return status;
     }
-    arguments.name = verb->name ? words[used] : NULL;
+    for (unsigned i = 0; i < words_count(verb->names); i++) {
+        arguments.words[i] = words[used + (int)i];
+    }
+    arguments.name = arguments.words[0];
     return verb->run(&arguments);
 }

@@ -102,6 +102,31 @@ void ctl_print_table(const json_t *rows, const struct ctl_column *columns)
     }
 }
 
+static const char *sort_key; /* qsort gives its callback no context */
+
+static int row_compare(const void *a, const void *b)
+{
+    const char *left = json_string_value(json_object_get(*(json_t *const *)a, sort_key));
+    const char *right = json_string_value(json_object_get(*(json_t *const *)b, sort_key));
+    return strcmp(left ? left : "", right ? right : "");
+}
+
+json_t *ctl_sorted(const json_t *rows, const char *key)
+{
+    size_t count = json_array_size(rows);
+    json_t **pointers = calloc(count + 1, sizeof *pointers), *sorted = json_array();
+    for (size_t i = 0; pointers && i < count; i++) {
+        pointers[i] = json_array_get(rows, i);
+    }
+    sort_key = key;
+    qsort(pointers, pointers ? count : 0, sizeof *pointers, row_compare);
+    for (size_t i = 0; pointers && i < count; i++) {
+        json_array_append(sorted, pointers[i]);
+    }
+    free(pointers);
+    return sorted;
+}
+
 int ctl_fail(enum ctl_exit status, const char *format, ...)
 {
     va_list list;
@@ -130,6 +155,7 @@ enum ctl_exit ctl_exit_of(int error)
     case WP_E_TIMEOUT:
     case WP_E_NOMEM:
     case WP_E_BUSY:
+    case WP_E_NOT_LEADER:
         return CTL_TEMPORARY;
     case WP_E_IO:
     case WP_E_CONFIG:

@@ -146,7 +146,8 @@ static int status_of(int error)
         int error;
         int status;
     } rows[] = {{WP_E_INVALID, 400}, {WP_E_MALFORMED, 400}, {WP_E_NOT_FOUND, 404},
-        {WP_E_UNKNOWN_RECIPIENT, 404}, {WP_E_EXISTS, 409}, {WP_E_FULL, 409}, {WP_E_TOO_LARGE, 400}};
+        {WP_E_UNKNOWN_RECIPIENT, 404}, {WP_E_EXISTS, 409}, {WP_E_FULL, 409}, {WP_E_TOO_LARGE, 400},
+        {WP_E_NOT_LEADER, 421}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
         if (rows[i].error == error) {
             return rows[i].status;
@@ -164,6 +165,13 @@ struct admin_answer admin_refusal(int error, const char *format, ...)
     va_end(arguments);
     json_t *body = json_pack("{s:s, s:s}", "error", wp_error_slug(error), "message", message);
     return (struct admin_answer){status_of(error), body};
+}
+
+struct admin_answer admin_task_refusal(int error)
+{
+    return error == WP_E_TIMEOUT
+               ? admin_refusal(error, "the router did not answer within 5 seconds; it may still do it")
+               : admin_refusal(error, "the router takes no requests now, try again");
 }
 
 /* --- routes ------------------------------------------------------------------------------------------------
@@ -203,6 +211,13 @@ static const char *body_name(const json_t *body, const char *member)
     return name && wp_address_valid(name) ? name : NULL;
 }
 
+/* ?replica=any: what this router holds will do. */
+static bool any_replica(const struct wp_management_request *request)
+{
+    const char *replica = wp_management_argument(request, "replica");
+    return replica && !strcmp(replica, "any");
+}
+
 static struct admin_answer users_get(struct wp_admin *admin, const struct wp_management_request *request)
 {
     const char *after = wp_management_argument(request, "after");
@@ -218,7 +233,7 @@ static struct admin_answer users_get(struct wp_admin *admin, const struct wp_man
     if (after && after[0] && !wp_address_valid(after)) {
         return name_refusal("user", after);
     }
-    return admin_users(admin, after ? after : "", (uint32_t)count);
+    return admin_users(admin, after ? after : "", (uint32_t)count, any_replica(request));
 }
 
 static struct admin_answer route_user(struct wp_admin *admin, const struct wp_management_request *request,
@@ -229,7 +244,7 @@ static struct admin_answer route_user(struct wp_admin *admin, const struct wp_ma
         return name_refusal("user", user);
     }
     if (count == 4 && !strcmp(parts[3], "devices") && !strcmp(request->method, "GET")) {
-        return admin_devices(admin, user);
+        return admin_devices(admin, user, any_replica(request));
     }
     if (count == 4 && !strcmp(parts[3], "devices") && !strcmp(request->method, "POST")) {
         const char *device = body_name(body, "device");
@@ -243,6 +258,23 @@ static struct admin_answer route_user(struct wp_admin *admin, const struct wp_ma
     return admin_refusal(WP_E_NOT_FOUND, "there is no request %s %.200s", request->method, request->path);
 }
 
+static struct admin_answer route_shard(struct wp_admin *admin, const struct wp_management_request *request,
+    const char *const *parts, const json_t *body)
+{
+    char *end;
+    unsigned long shard = strtoul(parts[2], &end, 10);
+    if (*end || shard < 1 || shard > admin->config.shard_count) {
+        return admin_refusal(WP_E_NOT_FOUND, "there is no shard \"%.20s\": they are 1 to %u", parts[2],
+            admin->config.shard_count);
+    }
+    if (strcmp(request->method, "POST") || strcmp(parts[3], "transfer")) {
+        return admin_refusal(WP_E_NOT_FOUND, "there is no request %s %.200s", request->method, request->path);
+    }
+    const char *to = body_name(body, "to");
+    return to ? admin_shard_transfer(admin, (uint32_t)shard, to)
+              : admin_refusal(WP_E_INVALID, "the body must be {\"to\": NODE} with the name of a node");
+}
+
 static struct admin_answer route(
     struct wp_admin *admin, const struct wp_management_request *request, const json_t *body)
 {
@@ -253,6 +285,12 @@ static struct admin_answer route(
     bool post = !strcmp(request->method, "POST");
     if (count == 2 && get && !strcmp(parts[1], "status")) {
         return admin_status(admin);
+    }
+    if (count == 2 && get && !strcmp(parts[1], "cluster")) {
+        return admin_cluster(admin);
+    }
+    if (count == 4 && !strcmp(parts[1], "shards")) {
+        return route_shard(admin, request, parts, body);
     }
     if (count == 2 && get && !strcmp(parts[1], "users")) {
         return users_get(admin, request);

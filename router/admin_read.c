@@ -1,9 +1,9 @@
-/* What the operator may look at. The reactors copy what is asked for into memory of the task; the HTTP thread
- * makes JSON of it. */
+/* Users and devices as the operator sees them. The reactors copy what is asked for into memory of the task;
+ * the HTTP thread makes JSON of it. Leaders answer for their shards: a follower may be behind, and knows
+ * nobody who is connected. */
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "cluster/group.h"
 #include "router/admin_state.h"
@@ -12,146 +12,14 @@
 static const char *const lane_names[WP_LANE_COUNT] = {
     [WP__LANE__STAT] = "stat", [WP__LANE__URGENT] = "urgent", [WP__LANE__ROUTINE] = "routine"};
 
-static uint64_t every_reactor(const struct wp_admin *admin)
-{
-    return admin->config.reactor_count >= 64 ? UINT64_MAX : (UINT64_C(1) << admin->config.reactor_count) - 1;
-}
-
-static struct admin_answer task_refusal(int error)
-{
-    return error == WP_E_TIMEOUT
-               ? admin_refusal(error, "the router did not answer within 5 seconds; it may still do it")
-               : admin_refusal(error, "the router takes no requests now, try again");
-}
-
 /* In the order in which they are served. */
-static json_t *lanes_pack(const uint64_t counts[WP_LANE_COUNT])
+json_t *admin_lanes_pack(const uint64_t counts[WP_LANE_COUNT])
 {
     json_t *lanes = json_object();
     for (int lane = (int)WP_LANE_COUNT - 1; lane >= 0; lane--) {
         json_object_set_new(lanes, lane_names[lane], json_integer((json_int_t)counts[lane]));
     }
     return lanes;
-}
-
-/* --- status
- * ------------------------------------------------------------------------------------------------- */
-
-struct shard_row {
-    bool leading;
-    uint64_t term;
-    uint64_t applied;
-    struct wp_machine_totals totals;
-};
-
-struct status_data {
-    struct shard_row *shards; /* by number - 1; each written by its reactor */
-    uint8_t *gateways_up;     /* [reactor][gateway] */
-};
-
-static void status_free(struct admin_task *task)
-{
-    struct status_data *data = task->data;
-    free(data->shards);
-    free(data->gateways_up);
-    free(data);
-}
-
-struct gateway_search {
-    const struct wp_admin_config *config;
-    uint8_t *up;
-};
-
-static void gateway_each(void *context, const char *node)
-{
-    struct gateway_search *search = context;
-    for (uint32_t i = 0; i < search->config->gateway_count; i++) {
-        if (!strcmp(search->config->gateways[i], node)) {
-            search->up[i] = 1;
-        }
-    }
-}
-
-static void status_run(struct admin_task *task, struct wp_reactor *reactor, uint32_t reactor_index)
-{
-    struct status_data *data = task->data;
-    const struct wp_admin_config *config = &task->admin->config;
-    for (uint32_t s = wp_reactor_shard_first(reactor); s; s = wp_reactor_shard_next(reactor, s)) {
-        struct shard_row *row = &data->shards[s - 1];
-        const struct wp_group *group = wp_reactor_group(reactor, s);
-        row->leading = wp_group_leading(group);
-        row->term = wp_group_term(group);
-        row->applied = wp_group_applied_index(group);
-        wp_machine_totals(wp_reactor_machine(reactor, s), &row->totals);
-    }
-    struct gateway_search search = {
-        config, data->gateways_up + (size_t)reactor_index * config->gateway_count};
-    wp_reactor_peers_each(reactor, gateway_each, &search);
-    admin_job_finish(task);
-}
-
-static json_t *shards_pack(const struct wp_admin *admin, const struct status_data *data)
-{
-    json_t *shards = json_array();
-    for (uint32_t i = 0; i < admin->config.shard_count; i++) {
-        const struct shard_row *row = &data->shards[i];
-        json_array_append_new(
-            shards, json_pack("{s:i, s:s, s:I, s:I, s:I, s:I, s:I, s:I}", "shard", (int)i + 1, "role",
-                        row->leading ? "leader" : "follower", "term", (json_int_t)row->term, "applied",
-                        (json_int_t)row->applied, "users", (json_int_t)row->totals.users, "devices",
-                        (json_int_t)row->totals.devices, "messages", (json_int_t)row->totals.messages,
-                        "bytes", (json_int_t)row->totals.bytes));
-    }
-    return shards;
-}
-
-static json_t *gateways_pack(const struct wp_admin *admin, const struct status_data *data)
-{
-    json_t *gateways = json_array();
-    for (uint32_t i = 0; i < admin->config.gateway_count; i++) {
-        bool up = false;
-        for (uint32_t r = 0; r < admin->config.reactor_count; r++) {
-            up = up || data->gateways_up[(size_t)r * admin->config.gateway_count + i];
-        }
-        json_array_append_new(gateways, json_pack("{s:s, s:b}", "node", admin->config.gateways[i], "up", up));
-    }
-    return gateways;
-}
-
-static struct admin_answer status_pack(const struct wp_admin *admin, const struct status_data *data)
-{
-    const struct wp_admin_config *config = &admin->config;
-    bool ready = true;
-    for (uint32_t i = 0; i < config->reactor_count; i++) {
-        ready = ready && wp_reactor_ready(config->reactors[i]);
-    }
-    struct wp_store_disk disk;
-    wp_store_disk(config->store, &disk);
-    return admin_ok(
-        200, json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:o, s:{s:I, s:I, s:b, s:s}, s:o}", "node",
-                 config->node, "version", WP_VERSION, "cluster_id", config->cluster_id, "boot",
-                 (json_int_t)wp_store_boot(config->store), "uptime_s",
-                 (json_int_t)((wp_clock_boot_ms() - admin->started_ms) / 1000), "ready", ready, "shards",
-                 shards_pack(admin, data), "disk", "free_bytes", (json_int_t)disk.free_bytes, "reserve_bytes",
-                 (json_int_t)disk.reserve_bytes, "full", disk.full, "file_system", disk.file_system,
-                 "gateways", gateways_pack(admin, data)));
-}
-
-struct admin_answer admin_status(struct wp_admin *admin)
-{
-    struct status_data *data = calloc(1, sizeof(*data));
-    struct admin_task *task = data ? admin_task_create(admin, status_run, status_free, data) : NULL;
-    if (!task) {
-        free(data);
-        return admin_refusal(WP_E_NOMEM, "out of memory");
-    }
-    data->shards = calloc(admin->config.shard_count, sizeof(*data->shards));
-    data->gateways_up = calloc((size_t)admin->config.reactor_count * admin->config.gateway_count + 1, 1);
-    int error =
-        data->shards && data->gateways_up ? admin_task_perform(task, every_reactor(admin)) : WP_E_NOMEM;
-    struct admin_answer answer = error ? task_refusal(error) : status_pack(admin, data);
-    admin_task_release(task);
-    return answer;
 }
 
 /* --- users
@@ -177,7 +45,9 @@ struct users_part {
 struct users_data {
     char after[WP_NAME_SIZE_MAX + 1];
     uint32_t limit;
+    bool any;
     struct users_part *parts; /* by reactor */
+    bool *covered;            /* by shard - 1; each written by its reactor */
 };
 
 static void users_free(struct admin_task *task)
@@ -187,6 +57,7 @@ static void users_free(struct admin_task *task)
         free(data->parts[i].rows);
     }
     free(data->parts);
+    free(data->covered);
     free(data);
 }
 
@@ -228,6 +99,10 @@ static void users_run(struct admin_task *task, struct wp_reactor *reactor, uint3
     struct users_data *data = task->data;
     for (uint32_t s = wp_reactor_shard_first(reactor); s; s = wp_reactor_shard_next(reactor, s)) {
         struct users_walk walk = {.data = data, .part = &data->parts[reactor_index], .shard = s};
+        if (!data->any && !wp_group_leading(wp_reactor_group(reactor, s))) {
+            continue;
+        }
+        data->covered[s - 1] = true;
         wp_machine_users_each(wp_reactor_machine(reactor, s), user_each, &walk);
     }
     admin_job_finish(task);
@@ -262,16 +137,23 @@ static struct admin_answer users_pack(const struct wp_admin *admin, const struct
     qsort(all, count, sizeof(*all), user_compare);
     json_t *users = json_array();
     for (size_t i = 0; i < count && i < data->limit; i++) {
-        json_array_append_new(
-            users, json_pack("{s:s, s:i, s:i, s:o, s:I, s:I}", "user", all[i].user, "shard",
-                       (int)all[i].shard, "devices", (int)all[i].devices, "queued", lanes_pack(all[i].queued),
-                       "bytes", (json_int_t)all[i].bytes, "created_ms", (json_int_t)all[i].created_ms));
+        json_array_append_new(users,
+            json_pack("{s:s, s:i, s:i, s:o, s:I, s:I}", "user", all[i].user, "shard", (int)all[i].shard,
+                "devices", (int)all[i].devices, "queued", admin_lanes_pack(all[i].queued), "bytes",
+                (json_int_t)all[i].bytes, "created_ms", (json_int_t)all[i].created_ms));
     }
     free(all);
-    return admin_ok(200, json_pack("{s:o, s:b}", "users", users, "more", count > data->limit));
+    json_t *shards = json_array();
+    for (uint32_t i = 0; i < admin->config.shard_count; i++) {
+        if (data->covered[i]) {
+            json_array_append_new(shards, json_integer((json_int_t)i + 1));
+        }
+    }
+    return admin_ok(200, json_pack("{s:s, s:o, s:o, s:b}", "node", admin->config.node, "shards", shards,
+                             "users", users, "more", count > data->limit));
 }
 
-struct admin_answer admin_users(struct wp_admin *admin, const char *after, uint32_t limit)
+struct admin_answer admin_users(struct wp_admin *admin, const char *after, uint32_t limit, bool any)
 {
     struct users_data *data = calloc(1, sizeof(*data));
     struct admin_task *task = data ? admin_task_create(admin, users_run, users_free, data) : NULL;
@@ -281,9 +163,12 @@ struct admin_answer admin_users(struct wp_admin *admin, const char *after, uint3
     }
     strncpy(data->after, after, WP_NAME_SIZE_MAX);
     data->limit = limit;
+    data->any = any;
     data->parts = calloc(admin->config.reactor_count, sizeof(*data->parts));
-    int error = data->parts ? admin_task_perform(task, every_reactor(admin)) : WP_E_NOMEM;
-    struct admin_answer answer = error ? task_refusal(error) : users_pack(admin, data);
+    data->covered = calloc(admin->config.shard_count, sizeof(*data->covered));
+    int error =
+        data->parts && data->covered ? admin_task_perform(task, admin_every_reactor(admin)) : WP_E_NOMEM;
+    struct admin_answer answer = error ? admin_task_refusal(error) : users_pack(admin, data);
     admin_task_release(task);
     return answer;
 }
@@ -305,6 +190,8 @@ struct device_row {
 struct devices_data {
     char user[WP_NAME_SIZE_MAX + 1];
     uint32_t shard;
+    bool any;
+    bool leading;
     int error;
     struct device_row rows[WP_DEVICES_MAX];
     uint32_t count;
@@ -336,8 +223,9 @@ static void devices_run(struct admin_task *task, struct wp_reactor *reactor, uin
     (void)reactor_index;
     struct devices_data *data = task->data;
     const struct wp_machine *machine = wp_reactor_machine(reactor, data->shard);
-    if (!machine) {
-        data->error = WP_E_UNAVAILABLE;
+    data->leading = machine && wp_group_leading(wp_reactor_group(reactor, data->shard));
+    if (!machine || (!data->leading && !data->any)) {
+        data->error = WP_E_NOT_LEADER;
         admin_job_finish(task);
         return;
     }
@@ -351,10 +239,10 @@ static void devices_run(struct admin_task *task, struct wp_reactor *reactor, uin
     admin_job_finish(task);
 }
 
-static struct admin_answer devices_pack(const struct devices_data *data)
+static struct admin_answer devices_pack(struct wp_admin *admin, const struct devices_data *data)
 {
-    if (data->error == WP_E_UNAVAILABLE) {
-        return admin_refusal(data->error, "this router has no replica of the user's shard");
+    if (data->error == WP_E_NOT_LEADER) {
+        return admin_not_leader(admin, data->shard);
     }
     if (data->error) {
         return admin_refusal(data->error, "there is no user \"%s\"", data->user);
@@ -362,16 +250,18 @@ static struct admin_answer devices_pack(const struct devices_data *data)
     json_t *devices = json_array();
     for (uint32_t i = 0; i < data->count; i++) {
         const struct device_row *row = &data->rows[i];
-        json_array_append_new(
-            devices, json_pack("{s:s, s:I, s:I, s:b, s:b, s:o, s:I}", "device", row->device, "created_ms",
-                         (json_int_t)row->created_ms, "epoch", (json_int_t)row->epoch, "subscribed",
-                         row->subscribed, "attached", row->attached, "pending", lanes_pack(row->pending),
-                         "set_aside", (json_int_t)row->set_aside));
+        json_array_append_new(devices,
+            json_pack("{s:s, s:I, s:I, s:b, s:o, s:o, s:I}", "device", row->device, "created_ms",
+                (json_int_t)row->created_ms, "epoch", (json_int_t)row->epoch, "subscribed", row->subscribed,
+                "attached", data->leading ? json_boolean(row->attached) : json_null(), "pending",
+                admin_lanes_pack(row->pending), "set_aside", (json_int_t)row->set_aside));
     }
-    return admin_ok(200, json_pack("{s:s, s:o}", "user", data->user, "devices", devices));
+    return admin_ok(
+        200, json_pack("{s:s, s:s, s:i, s:s, s:o}", "user", data->user, "node", admin->config.node, "shard",
+                 (int)data->shard, "role", data->leading ? "leader" : "follower", "devices", devices));
 }
 
-struct admin_answer admin_devices(struct wp_admin *admin, const char *user)
+struct admin_answer admin_devices(struct wp_admin *admin, const char *user, bool any)
 {
     struct devices_data *data = calloc(1, sizeof(*data));
     struct admin_task *task = data ? admin_task_create(admin, devices_run, devices_free, data) : NULL;
@@ -380,9 +270,10 @@ struct admin_answer admin_devices(struct wp_admin *admin, const char *user)
         return admin_refusal(WP_E_NOMEM, "out of memory");
     }
     strncpy(data->user, user, WP_NAME_SIZE_MAX);
+    data->any = any;
     data->shard = wp_shard_of(admin->config.hash_key, admin->config.shard_count, user);
     int error = admin_task_perform(task, UINT64_C(1) << admin_reactor_of(admin, data->shard));
-    struct admin_answer answer = error ? task_refusal(error) : devices_pack(data);
+    struct admin_answer answer = error ? admin_task_refusal(error) : devices_pack(admin, data);
     admin_task_release(task);
     return answer;
 }

@@ -8,6 +8,7 @@
 
 #include "proto/address.h"
 #include "router/admin.h"
+#include "router/overview.h"
 
 struct wp_admin {
     struct wp_admin_config config;
@@ -50,10 +51,29 @@ struct admin_answer admin_ok(int status, json_t *body);
 /* {"error", "message"} with the status that belongs to the error. */
 struct admin_answer admin_refusal(int error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* admin_read.c */
+/* For a task that did not finish. */
+struct admin_answer admin_task_refusal(int error);
+static inline uint64_t admin_every_reactor(const struct wp_admin *admin)
+{
+    return admin->config.reactor_count >= 64 ? UINT64_MAX : (UINT64_C(1) << admin->config.reactor_count) - 1;
+}
+
+/* admin_read.c: `any` takes what replicas here hold, also where this router does not lead */
+struct admin_answer admin_users(struct wp_admin *admin, const char *after, uint32_t limit, bool any);
+struct admin_answer admin_devices(struct wp_admin *admin, const char *user, bool any);
+json_t *admin_lanes_pack(const uint64_t counts[WP_LANE_COUNT]);
+
+/* admin_status.c */
 struct admin_answer admin_status(struct wp_admin *admin);
-struct admin_answer admin_users(struct wp_admin *admin, const char *after, uint32_t limit);
-struct admin_answer admin_devices(struct wp_admin *admin, const char *user);
+
+/* admin_cluster.c */
+struct admin_answer admin_cluster(struct wp_admin *admin);
+struct admin_answer admin_shard_transfer(struct wp_admin *admin, uint32_t shard, const char *name);
+/* Asks every reactor; the caller frees it. Errors of admin_task_perform. */
+int admin_overview(struct wp_admin *admin, struct wp_overview **ret_overview);
+/* 421 with {"shard", "leader"}: who leads it instead. */
+struct admin_answer admin_not_leader(struct wp_admin *admin, uint32_t shard);
+json_t *admin_alarms_pack(const struct wp_judgement *judgement);
 
 /* admin_write.c */
 struct admin_answer admin_user_add(struct wp_admin *admin, const char *user);

@@ -21,6 +21,7 @@
 struct wp_reactor;
 struct wp_group;
 struct wp_dispatch;
+struct wp_overview;
 
 struct wp_reactor_config {
     uint32_t index;
@@ -96,6 +97,12 @@ struct wp_group *wp_reactor_group(struct wp_reactor *reactor, uint32_t shard);
 /* Job: first shard with a replica here, then the next; 0 at the end. */
 uint32_t wp_reactor_shard_first(struct wp_reactor *reactor);
 uint32_t wp_reactor_shard_next(struct wp_reactor *reactor, uint32_t shard);
+/* Job: fills what this reactor knows: its groups, and on reactor 0 the nodes (overview.h). */
+void wp_reactor_overview(struct wp_reactor *reactor, struct wp_overview *overview);
+/* Job: begins to hand the leadership of a shard to the replica of node `to`. WP_E_NOT_LEADER; WP_E_NOT_FOUND:
+ * no voter of it is there; WP_E_EXISTS: it leads already; WP_E_UNAVAILABLE: not reachable, or another is
+ * under way. */
+int wp_reactor_transfer(struct wp_reactor *reactor, uint32_t shard, uint32_t to);
 /* Job: a new roster holds from now on (retained). */
 void wp_reactor_roster_set(struct wp_reactor *reactor, const struct wp_roster *roster);
 /* Job: calls `each` for every gateway whose link is up. */

@@ -76,6 +76,33 @@ void wp_leads_tick(struct wp_reactor *reactor)
     }
 }
 
+int wp_reactor_transfer(struct wp_reactor *reactor, uint32_t number, uint32_t to)
+{
+    struct shard *shard = wp_reactor_shard(reactor, number);
+    if (!shard || !wp_group_leading(shard->group)) {
+        return WP_E_NOT_LEADER;
+    }
+    if (to == reactor->config.self) {
+        return WP_E_EXISTS;
+    }
+    const struct wp_membership *membership = wp_replica_membership(wp_group_replica(shard->group));
+    const struct wp_member *found = NULL;
+    for (uint32_t i = 0; i < membership->count; i++) {
+        const struct wp_member *member = &membership->members[i];
+        if (wp_raft_id_node(member->id) == to && member->role == WP_MEMBER_VOTER) {
+            found = member;
+        }
+    }
+    if (!found) {
+        return WP_E_NOT_FOUND;
+    }
+    if (wp_group_transferring(shard->group) != 0 || !wp_router_up(reactor, to, number)) {
+        return WP_E_UNAVAILABLE;
+    }
+    hand_over(shard, found->id, "operator");
+    return wp_group_transferring(shard->group) == found->id ? WP_OK : WP_E_UNAVAILABLE;
+}
+
 bool wp_leads_handed_over(struct wp_reactor *reactor)
 {
     for (struct shard *shard = wp_shard_next(reactor, NULL); shard; shard = wp_shard_next(reactor, shard)) {

@@ -16,7 +16,7 @@
 struct state_parts {
     Wp__GroupState *groups;
     Wp__GroupState **rows;
-    uint64_t (*members)[2 * WP_REPLICA_MEMBERS_MAX];
+    uint64_t (*members)[3 * WP_REPLICA_MEMBERS_MAX]; /* room for voters, learners, lags */
     size_t count;
 };
 
@@ -44,6 +44,13 @@ static void group_fill(const struct shard *shard, Wp__GroupState *out, uint64_t 
         } else {
             out->learners[out->n_learners++] = member->id;
         }
+    }
+    out->lags = members + 2 * WP_REPLICA_MEMBERS_MAX;
+    for (size_t i = 0; i < out->n_voters; i++) {
+        out->lags[out->n_lags++] = wp_report_lag(shard, out->voters[i]);
+    }
+    for (size_t i = 0; i < out->n_learners; i++) {
+        out->lags[out->n_lags++] = wp_report_lag(shard, out->learners[i]);
     }
 }
 
@@ -162,7 +169,13 @@ static void group_take(struct wp_reactor *reactor, struct node_report *report, c
         .applied_index = state->applied_index,
         .at_ms = reactor->mono_ms,
         .leading = state->leading,
+        .behind = WP_LAG_UNKNOWN,
     };
+    const struct shard *shard = wp_reactor_shard(reactor, state->group);
+    if (shard && wp_group_leading(shard->group)) {
+        uint64_t last = wp_replica_last_index(wp_group_replica(shard->group));
+        group->behind = last > state->last_index ? last - state->last_index : 0;
+    }
     if (state->n_voters + state->n_learners > WP_REPLICA_MEMBERS_MAX) {
         return;
     }
@@ -173,6 +186,9 @@ static void group_take(struct wp_reactor *reactor, struct node_report *report, c
     for (size_t i = 0; i < state->n_learners; i++) {
         group->membership.members[group->membership.count++] =
             (struct wp_member){state->learners[i], WP_MEMBER_LEARNER};
+    }
+    for (uint32_t i = 0; i < group->membership.count; i++) {
+        group->lags[i] = i < state->n_lags ? state->lags[i] : WP_LAG_UNKNOWN;
     }
 }
 
@@ -230,6 +246,22 @@ const struct group_report *wp_report_of_group(
     const struct group_report *found =
         report && group <= reactor->config.shard_count ? &report->groups[group] : NULL;
     return found && found->replica && reactor->mono_ms < found->at_ms + fresh_ms ? found : NULL;
+}
+
+uint64_t wp_report_lag(const struct shard *shard, uint64_t replica)
+{
+    if (replica == shard->replica) {
+        return 0;
+    }
+    const struct group_report *report =
+        wp_report_of_group(shard->reactor, wp_raft_id_node(replica), shard->number, WP_REPORT_FRESH_MS);
+    if (!report || report->replica != replica) {
+        return WP_LAG_UNKNOWN;
+    }
+    /* What came before we led is compared with our log of now: at worst too far behind. */
+    uint64_t last = wp_replica_last_index(wp_group_replica(shard->group));
+    uint64_t behind = last > report->last_index ? last - report->last_index : 0;
+    return report->behind < behind ? report->behind : behind;
 }
 
 static int offset_compare(const void *a, const void *b)

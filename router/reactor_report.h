@@ -17,9 +17,11 @@ struct group_report {
     uint64_t term;
     uint64_t last_index;
     uint64_t applied_index;
-    uint64_t at_ms; /* when it came */
+    uint64_t at_ms;  /* when it came */
+    uint64_t behind; /* entries behind us, when it came and we led; else WP_LAG_UNKNOWN */
     bool leading;
-    struct wp_membership membership; /* of a leader, committed; else count 0 */
+    struct wp_membership membership;       /* of a leader, committed; else count 0 */
+    uint64_t lags[WP_REPLICA_MEMBERS_MAX]; /* of a leader: entries that each member is behind it */
 };
 
 struct node_report {
@@ -43,6 +45,10 @@ const struct node_report *wp_report_of(const struct wp_reactor *reactor, uint32_
 /* A replica that its node told of as long ago as `fresh_ms` at most; NULL when there is none. */
 const struct group_report *wp_report_of_group(
     const struct wp_reactor *reactor, uint32_t node, uint32_t group, uint64_t fresh_ms);
+
+#define WP_LAG_UNKNOWN UINT64_MAX
+/* Entries that a member of a shard led here is behind, by its last report; WP_LAG_UNKNOWN without one. */
+uint64_t wp_report_lag(const struct shard *shard, uint64_t replica);
 
 /* How far the median of all known clocks (ours included) is ahead of ours. */
 int64_t wp_clock_median_ms(const struct wp_reactor *reactor);

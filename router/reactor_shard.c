@@ -61,6 +61,7 @@ static void shard_leading(void *context, bool leading)
         (unsigned long long)wp_group_term(shard->group));
     if (leading) {
         shard->leading_ms = shard->reactor->mono_ms;
+        shard->reactor->reported_ms = 0; /* the others hear of it with the next tick */
         wp_map_tell_shard(shard);
         return;
     }

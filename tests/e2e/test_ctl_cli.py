@@ -7,7 +7,8 @@ import pytest
 from conftest import run
 
 VERBS = ["playground up", "playground down", "playground status", "playground kill", "playground start", "user add",
-         "user list", "device add", "device list", "device remove", "status", "keygen id",
+         "user list", "device add", "device list", "device remove", "status", "cluster status",
+         "cluster await-safe", "shard list", "shard transfer", "keygen id",
          "keygen cluster", "keygen curve"]
 USAGE, REFUSED, NOT_FOUND, UNAVAILABLE, IO = 64, 65, 66, 69, 74
 
@@ -59,6 +60,10 @@ def test_version():
     (["keygen", "id", "--socket", "x"], "keygen id takes no --socket"),
     (["status", "--routers", "1"], "status takes no --routers"),
     (["user", "list", "--node", "router-1"], "user list takes no --node"),
+    (["shard", "transfer", "1"], "usage: wardpostctl shard transfer SHARD NODE"),
+    (["shard", "transfer", "x", "router-1"], '"x" is no number of a shard'),
+    (["cluster", "await-safe", "--timeout", "x"], "--timeout"),
+    (["cluster", "status", "now"], "usage: wardpostctl cluster status"),
     (["playground", "kill"], "needs --node"),
     (["playground", "start"], "needs --node"),
     (["playground", "kill", "--node", "router-1", "--signal", "BOOM"], '--signal "BOOM" is no signal'),
@@ -87,6 +92,7 @@ def test_wrong_command_lines_are_usage_errors(words, complaint, tmp_path):
     ["playground", "down"], ["playground", "status"], ["playground", "kill", "--node", "router-1"],
     ["playground", "start", "--node", "router-1"], ["user", "add", "alice"], ["user", "list"], ["device", "add", "alice/phone"],
     ["device", "list", "alice"], ["device", "remove", "alice/phone"], ["status"],
+    ["cluster", "status"], ["cluster", "await-safe"], ["shard", "list"], ["shard", "transfer", "1", "router-1"],
 ])
 def test_without_a_playground_every_verb_says_so(words, tmp_path):
     for place in (tmp_path, tmp_path / "nowhere"):

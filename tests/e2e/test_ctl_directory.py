@@ -111,6 +111,8 @@ def test_names_at_their_limits(shared):
 
 def test_status_tells_about_shards_disk_and_gateways(shared):
     answer = shared.ctl_json("status")
+    assert answer["alarms"] == [] and answer["cluster"] == "all 8 shards have 1 of 1 replica in step"
+    answer = answer["routers"][0]
     assert answer["node"] == "router-1" and answer["ready"] is True
     assert [row["shard"] for row in answer["shards"]] == list(range(1, 9))
     assert all(row["role"] == "leader" for row in answer["shards"])
