@@ -228,8 +228,10 @@ static int receive(struct wp_group *group, uint64_t now_ms, uint64_t from, struc
 
 static int queue_message(struct wp_group *group, uint64_t from, struct wp_slice bytes)
 {
-    if (group->queue_count == GROUP_QUEUE_MAX) {
-        return WP_OK;
+    struct wp_rpc rpc;
+    int error = wp_rpc_decode(bytes, &rpc); /* so that the sender's mistake is told here, too */
+    if (error || group->queue_count == GROUP_QUEUE_MAX) {
+        return error;
     }
     struct group_message *message = malloc(sizeof *message);
     struct wp_bytes *copy = wp_bytes_copy(bytes.data, bytes.size);

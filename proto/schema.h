@@ -16,6 +16,7 @@
 #include "proto/command.pb-c.h"
 #include "proto/envelope.pb-c.h"
 #include "proto/fabric.pb-c.h"
+#include "proto/meta.pb-c.h"
 #include "proto/record.pb-c.h"
 
 /* WP_OK, WP_E_TOO_LARGE (over WP_FRAME_SIZE_MAX), WP_E_MALFORMED (also field number 0, or an arena limit that the

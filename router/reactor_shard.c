@@ -133,7 +133,7 @@ int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t numb
         .inflight_entries = GROUP_INFLIGHT,
         .accept_loss = config->accept_loss && config->accept_loss[number],
     };
-    wp_roster_bootstrap(reactor->roster, number, &group.bootstrap);
+    wp_roster_membership(reactor->roster, number, &group.bootstrap);
     return wp_group_create(config->store, &group, &callbacks, &shard->group);
 }
 

@@ -23,6 +23,17 @@ struct wp_roster *wp_roster_create(uint32_t shard_count)
     return roster;
 }
 
+struct wp_roster *wp_roster_copy(const struct wp_roster *roster)
+{
+    struct wp_roster *copy = wp_roster_create(roster->shard_count);
+    if (copy) {
+        size_t wanted_size = (size_t)(roster->shard_count + 1) * sizeof(struct wp_roster_wanted);
+        memcpy(copy, roster, sizeof(*roster) + wanted_size);
+        copy->references = 1;
+    }
+    return copy;
+}
+
 struct wp_roster *wp_roster_retain(const struct wp_roster *roster)
 {
     struct wp_roster *held;
@@ -61,11 +72,27 @@ static void wanted_set(struct wp_roster *roster, uint32_t group, uint32_t from, 
 void wp_roster_place_first(struct wp_roster *roster)
 {
     WP_ASSERT(roster->node_count > 0 && roster->replication <= roster->node_count);
-    uint32_t meta = roster->node_count < META_VOTERS_MAX ? roster->node_count : META_VOTERS_MAX;
-    wanted_set(roster, WP_META_GROUP, 0, meta % 2 ? meta : meta - 1);
+    for (uint32_t i = 0; i < roster->node_count; i++) {
+        roster->nodes[i].meta_replica = WP_RAFT_ID(roster->nodes[i].number, 0);
+    }
+    wp_roster_place_meta(roster);
     for (uint32_t shard = 1; shard <= roster->shard_count; shard++) {
         wanted_set(roster, shard, (shard - 1) % roster->node_count, roster->replication);
     }
+}
+
+void wp_roster_place_meta(struct wp_roster *roster)
+{
+    struct wp_roster_wanted wanted = {0};
+    for (uint32_t i = 0; i < roster->node_count && wanted.count < META_VOTERS_MAX; i++) {
+        if (roster->nodes[i].state == WP_NODE_ACTIVE) {
+            wanted.ids[wanted.count++] = roster->nodes[i].meta_replica;
+        }
+    }
+    if (wanted.count > 0 && wanted.count % 2 == 0) {
+        wanted.ids[--wanted.count] = 0;
+    }
+    roster->wanted[WP_META_GROUP] = wanted;
 }
 
 const struct wp_roster_node *wp_roster_node(const struct wp_roster *roster, uint32_t number)
@@ -96,6 +123,10 @@ uint64_t wp_roster_replica(const struct wp_roster *roster, uint32_t group, uint3
     if (group > roster->shard_count) {
         return 0;
     }
+    if (group == WP_META_GROUP) {
+        const struct wp_roster_node *node = wp_roster_node(roster, number);
+        return node && node->state != WP_NODE_REMOVED ? node->meta_replica : 0;
+    }
     const struct wp_roster_wanted *wanted = &roster->wanted[group];
     for (uint32_t i = 0; i < wanted->count; i++) {
         if (wp_raft_id_node(wanted->ids[i]) == number) {
@@ -105,16 +136,45 @@ uint64_t wp_roster_replica(const struct wp_roster *roster, uint32_t group, uint3
     return 0;
 }
 
-void wp_roster_bootstrap(const struct wp_roster *roster, uint32_t group, struct wp_membership *ret_membership)
+uint32_t wp_roster_replica_count(const struct wp_roster *roster, uint32_t number)
+{
+    uint32_t count = 0;
+    for (uint32_t shard = 1; shard <= roster->shard_count; shard++) {
+        count += wp_roster_replica(roster, shard, number) != 0;
+    }
+    return count;
+}
+
+const char *wp_roster_policy(const struct wp_roster *roster, const char *key)
+{
+    for (uint32_t i = 0; i < roster->policy_count; i++) {
+        if (strcmp(roster->policies[i].key, key) == 0) {
+            return roster->policies[i].value;
+        }
+    }
+    return NULL;
+}
+
+static bool wanted_has(const struct wp_roster_wanted *wanted, uint64_t id)
+{
+    for (uint32_t i = 0; i < wanted->count; i++) {
+        if (wanted->ids[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void wp_roster_membership(
+    const struct wp_roster *roster, uint32_t group, struct wp_membership *ret_membership)
 {
     struct wp_membership membership = {0};
     for (uint32_t i = 0; i < roster->node_count; i++) {
         uint64_t id = wp_roster_replica(roster, group, roster->nodes[i].number);
         if (id) {
-            membership.members[membership.count++] = (struct wp_member){id, WP_MEMBER_VOTER};
-        } else if (group == WP_META_GROUP) {
-            membership.members[membership.count++] =
-                (struct wp_member){WP_RAFT_ID(roster->nodes[i].number, 0), WP_MEMBER_LEARNER};
+            enum wp_member_role role =
+                wanted_has(&roster->wanted[group], id) ? WP_MEMBER_VOTER : WP_MEMBER_LEARNER;
+            membership.members[membership.count++] = (struct wp_member){id, role};
         }
     }
     *ret_membership = membership;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "proto/frame.h"
 
 /* Three copies where there are three routers; an even number of routers gains nothing by an even one. */
 static uint32_t replication_default(uint32_t routers)
@@ -85,6 +86,8 @@ int wp_roster_form(const struct wp_router_config *config, const char *own_key, s
     }
     roster->replication =
         config->cluster.replication ? config->cluster.replication : replication_default(roster->node_count);
+    roster->feature_level = WP_FEATURE_LEVEL_MIN;
+    roster->last_node = roster->node_count;
     wp_roster_place_first(roster);
     *ret_self = self ? self->number : 0;
     *ret_roster = roster;

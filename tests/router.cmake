@@ -3,7 +3,7 @@ wp_unit_test(test_dispatch_wire SOURCES unit/test_dispatch_wire.c LINK wp_dispat
 foreach(name core model)
   wp_unit_test(test_dispatch_${name} SOURCES unit/test_dispatch_${name}.c unit/dispatch_fixture.c LINK wp_dispatch)
 endforeach()
-foreach(name reactor admin)
+foreach(name reactor admin peer)
   wp_unit_test(test_router_${name} SOURCES unit/test_router_${name}.c unit/router_fixture.c
     LINK wp_router dep_sodium dep_jansson)
 endforeach()

@@ -10,7 +10,6 @@
 #include "base/error.h"
 #include "proto/address.h"
 
-#define CLUSTER_ID 0x1122334455667788u
 #define WAIT_MS 5000u
 
 static const uint8_t hash_key[16] = "router-test-key";
@@ -24,7 +23,8 @@ static void keys_make(const struct router *router, const char *name, struct wp_k
 
 void router_init(struct router *router)
 {
-    *router = (struct router){.shard_count = 4, .reactor_count = 2, .delivery_timeout_ms = 30000};
+    *router =
+        (struct router){.shard_count = 4, .reactor_count = 2, .node_count = 1, .delivery_timeout_ms = 30000};
     const char *base = getenv("TMPDIR");
     snprintf(
         router->dir, sizeof(router->dir), "%s/wp-router-XXXXXX", base && strlen(base) < 30 ? base : "/tmp");
@@ -37,6 +37,13 @@ void router_init(struct router *router)
     assert_int_equal(
         wp_zap_allow(router->zap, router->gateway_keys.public_text, "gateway-1", WP__ROLE__ROLE_GATEWAY),
         WP_OK);
+    for (uint32_t i = 0; i < 2; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "router-%u", i + 2);
+        keys_make(router, name, &router->peer_keys[i]);
+        assert_int_equal(
+            wp_zap_allow(router->zap, router->peer_keys[i].public_text, name, WP__ROLE__ROLE_ROUTER), WP_OK);
+    }
 }
 
 static void on_fatal(void *context, int error, const char *text)
@@ -70,6 +77,17 @@ void router_up(struct router *router)
         .name = "router-1",
         .endpoint = "tcp://127.0.0.1:7401",
         .reactors = router->reactor_count};
+    for (; roster->node_count < router->node_count; roster->node_count++) {
+        struct wp_roster_node *node = &roster->nodes[roster->node_count];
+        *node = roster->nodes[0];
+        node->number = roster->node_count + 1;
+        snprintf(node->name, sizeof(node->name), "router-%u", node->number);
+        snprintf(
+            node->endpoint, sizeof(node->endpoint), "tcp://127.0.0.1:%u", node->number); /* nobody there */
+        memcpy(node->key, router->peer_keys[node->number - 2].public_text, sizeof(node->key));
+        node->directory_id = node->number == 2 ? router->peer_directory_id : 0;
+    }
+    roster->replication = router->node_count;
     wp_roster_place_first(roster);
     for (uint32_t i = 0; i < router->reactor_count; i++) {
         struct wp_reactor_config config = {
@@ -127,7 +145,7 @@ void router_up(struct router *router)
     assert_int_equal(wp_admin_create(&admin, &router->admin), WP_OK);
     uint64_t until_us = wp_clock_mono_us() + WAIT_MS * 1000;
     for (uint32_t i = 0; i < router->reactor_count; i++) {
-        while (!wp_reactor_ready(router->reactors[i])) {
+        while (router->node_count == 1 && !wp_reactor_ready(router->reactors[i])) {
             assert_true(wp_clock_mono_us() < until_us);
             usleep(1000);
         }

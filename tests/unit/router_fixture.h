@@ -19,6 +19,7 @@
 #include "router/reactor.h"
 
 #define ROUTER_REACTORS_MAX 2u
+#define CLUSTER_ID 0x1122334455667788u
 
 struct router {
     char dir[64];
@@ -26,6 +27,9 @@ struct router {
     uint32_t reactor_count;
     uint64_t delivery_timeout_ms;
     uint64_t disk_reserve_bytes;
+    uint32_t node_count;            /* 1; with 3, two more are in the roster and the test plays one of them */
+    uint64_t peer_directory_id;     /* that the roster knows of router-2 */
+    struct wp_keypair peer_keys[2]; /* of router-2 and router-3, both on the allow-list */
     struct wp_keypair keys;
     struct wp_keypair gateway_keys;
     void *zmq_context;
