@@ -37,6 +37,8 @@ struct wp_connection {
     bool over;                    /* the stream ended: nothing more is read from it */
     bool down_told;
     bool ping_open;
+    uint64_t opened_ms;           /* CONNECT was queued */
+    uint64_t ping_ms;             /* the ping that is open was queued */
     uint16_t gateway_window;      /* Receive Maximum of the gateway */
     uint32_t gateway_packet_max;  /* Maximum Packet Size of the gateway */
     uint64_t sent_ms;             /* last time bytes were queued */
@@ -109,6 +111,7 @@ int wp_connection_open(struct wp_connection *connection, uint64_t now_ms)
     connection->pending_down = false;
     connection->ping_open = false;
     connection->sent_ms = now_ms;
+    connection->opened_ms = now_ms;
     connection->received_ms = now_ms;
     struct wp_mqtt_packet packet = {.type = WP_MQTT_CONNECT};
     packet.connect.version = WP_MQTT_5;
@@ -354,22 +357,37 @@ bool wp_connection_event(struct wp_connection *connection, struct wp_connection_
     return false;
 }
 
+/* A gateway answers a CONNECT within 5 s and a PINGREQ at once; one that does not is stopped or cut off. */
+static bool silent_too_long(const struct wp_connection *connection, uint64_t now_ms)
+{
+    if (connection->over) {
+        return false;
+    }
+    if (!connection->up) {
+        return connection->opened_ms > 0 && now_ms - connection->opened_ms > WP_CONNECTION_CONNECT_MS;
+    }
+    return connection->ping_open && now_ms - connection->ping_ms > WP_CONNECTION_ANSWER_MS;
+}
+
 int wp_connection_tick(struct wp_connection *connection, uint64_t now_ms)
 {
     uint64_t period_ms = (uint64_t)connection->keep_alive_s * 1000;
-    if (!connection->up || period_ms == 0) {
-        return WP_OK;
-    }
-    if (connection->ping_open && now_ms - connection->received_ms > period_ms + period_ms / 2) {
+    if (silent_too_long(connection, now_ms)) {
         static const char text[] = "the gateway does not answer";
         connection->pending_down = true;
         connection->pending_code = WP_MQTT_RC_KEEP_ALIVE_TIMEOUT;
         connection->pending_text = wp_slice(text, sizeof text - 1);
         return WP_OK;
     }
-    if (now_ms - connection->sent_ms >= period_ms - period_ms / 4 && !connection->ping_open) {
+    if (!connection->up || period_ms == 0 || connection->ping_open) {
+        return WP_OK;
+    }
+    /* With something unanswered it is worth knowing soon whether the gateway is still there. */
+    bool asks = connection->open_count > 0 && now_ms - connection->received_ms >= WP_CONNECTION_ASK_MS;
+    if (asks || now_ms - connection->sent_ms >= period_ms - period_ms / 4) {
         struct wp_mqtt_packet packet = {.type = WP_MQTT_PINGREQ};
         connection->sent_ms = now_ms;
+        connection->ping_ms = now_ms;
         connection->ping_open = true;
         return wp_mqtt_encode(&packet, WP_MQTT_5, &connection->output);
     }

@@ -17,6 +17,10 @@
 #include "proto/envelope.pb-c.h"
 #include "proto/uuid.h"
 
+#define WP_CONNECTION_CONNECT_MS 8000u /* without a CONNACK: DOWN */
+#define WP_CONNECTION_ASK_MS 4000u     /* something is open and nothing was heard: PINGREQ */
+#define WP_CONNECTION_ANSWER_MS 6000u  /* a PINGREQ without any answer: DOWN */
+
 struct wp_connection;
 
 struct wp_connection_config {
@@ -80,7 +84,7 @@ bool wp_connection_event(struct wp_connection *connection, struct wp_connection_
 /* Bytes to be written; the shell consumes what it wrote with wp_buffer_consume. */
 struct wp_buffer *wp_connection_output(struct wp_connection *connection);
 
-/* Keep-alive: call at least once a second. */
+/* Keep-alive, and noticing a gateway that answers nothing: call at least once a second. */
 int wp_connection_tick(struct wp_connection *connection, uint64_t now_ms);
 
 /* Subscribes to the inbox of this device (kept by the cluster until unsubscribed or a clean start). */

@@ -26,6 +26,7 @@ struct wp_device {
     uv_timer_t tick;
     struct wp_prng prng;
     unsigned next_gateway;
+    uint64_t connect_ms; /* the present stream was begun */
     unsigned backoff_ms;
     int stopping;
     const char *refusal; /* of the CONNECT just refused; NULL when there is none to tell */
@@ -140,6 +141,7 @@ static void device_connect(struct wp_device *device)
     const struct wp_profile_gateway *gateway = &device->profile.gateways[device->next_gateway];
     device->next_gateway = (device->next_gateway + 1) % device->profile.gateway_count;
     struct wp_stream_callbacks callbacks = {device, stream_ready, stream_data, stream_closed};
+    device->connect_ms = device_now_ms();
     if (wp_stream_connect(device->loop, gateway->host, gateway->port, device->tls, &callbacks, &device->stream) != WP_OK) {
         device->callbacks.offline(device->callbacks.context, "the gateway's address is not usable");
         reconnect_arm(device);
@@ -149,8 +151,15 @@ static void device_connect(struct wp_device *device)
 static void tick_due(uv_timer_t *timer)
 {
     struct wp_device *device = timer->data;
-    wp_connection_tick(device->connection, device_now_ms());
+    uint64_t now_ms = device_now_ms();
+    wp_connection_tick(device->connection, now_ms);
     events_drain(device);
+    /* A host that swallows packets, or a gateway that accepts and goes no further: another one may serve. */
+    bool stuck = device->stream && !wp_connection_is_up(device->connection) &&
+                 now_ms - device->connect_ms > WP_CONNECTION_CONNECT_MS + TICK_MS;
+    if (stuck && !device->stopping) {
+        wp_stream_close(device->stream);
+    }
 }
 
 int wp_device_start(uv_loop_t *loop, const struct wp_profile *profile, const struct wp_device_callbacks *callbacks,
@@ -180,6 +189,7 @@ int wp_device_start(uv_loop_t *loop, const struct wp_profile *profile, const str
     device->reconnect.data = device;
     device->tick.data = device;
     device->handles = 2;
+    device->next_gateway = (unsigned)wp_prng_below(&device->prng, profile->gateway_count ? profile->gateway_count : 1);
     uv_timer_start(&device->tick, tick_due, TICK_MS, TICK_MS);
     device_connect(device);
     *ret_device = device;

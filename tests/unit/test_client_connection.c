@@ -237,17 +237,51 @@ static void packet_that_arrives_byte_by_byte_is_one_event(void **state)
     peer_event(peer, WP_CONNECTION_UP);
 }
 
-static void silence_is_noticed_after_one_and_a_half_keep_alives(void **state)
+static void unanswered_ping_ends_the_connection(void **state)
 {
     struct peer *peer = *state;
     struct wp_connection_event event;
     peer_bring_up(peer, 10);
+    assert_int_equal(wp_connection_tick(peer->connection, 8400), WP_OK);
+    assert_int_equal(wp_connection_output(peer->connection)->size, 0);
     assert_int_equal(wp_connection_tick(peer->connection, 8600), WP_OK);
     assert_int_equal(peer_take(peer).type, WP_MQTT_PINGREQ);
-    assert_int_equal(wp_connection_tick(peer->connection, 16000), WP_OK);
+    assert_int_equal(wp_connection_tick(peer->connection, 8600 + WP_CONNECTION_ANSWER_MS), WP_OK);
     assert_false(wp_connection_event(peer->connection, &event));
-    assert_int_equal(wp_connection_tick(peer->connection, 16200), WP_OK);
+    assert_int_equal(wp_connection_tick(peer->connection, 8601 + WP_CONNECTION_ANSWER_MS), WP_OK);
     assert_int_equal(peer_event(peer, WP_CONNECTION_DOWN).code, WP_MQTT_RC_KEEP_ALIVE_TIMEOUT);
+}
+
+/* A stopped gateway must not hold an unanswered message for a whole keep-alive. */
+static void unanswered_publish_asks_soon(void **state)
+{
+    struct peer *peer = *state;
+    struct wp_connection_event event;
+    peer_bring_up(peer, 10);
+    assert_int_equal(publish_body(peer, wp_slice("x", 1)), WP_OK);
+    assert_int_equal(peer_take(peer).type, WP_MQTT_PUBLISH);
+    assert_int_equal(wp_connection_tick(peer->connection, 1099 + WP_CONNECTION_ASK_MS), WP_OK);
+    assert_int_equal(wp_connection_output(peer->connection)->size, 0);
+    assert_int_equal(wp_connection_tick(peer->connection, 1100 + WP_CONNECTION_ASK_MS), WP_OK);
+    assert_int_equal(peer_take(peer).type, WP_MQTT_PINGREQ);
+    peer_give(peer, &(struct wp_mqtt_packet){.type = WP_MQTT_PINGRESP});
+    assert_false(wp_connection_event(peer->connection, &event));
+    assert_int_equal(wp_connection_tick(peer->connection, 20000), WP_OK);
+    assert_false(wp_connection_event(peer->connection, &event)); /* answered: it waits for the message, not for us */
+    assert_int_equal(peer_take(peer).type, WP_MQTT_PINGREQ);
+}
+
+static void connect_without_an_answer_is_given_up(void **state)
+{
+    struct peer *peer = *state;
+    struct wp_connection_event event;
+    assert_int_equal(wp_connection_tick(peer->connection, 1000 + WP_CONNECTION_CONNECT_MS), WP_OK);
+    assert_false(wp_connection_event(peer->connection, &event));
+    assert_int_equal(wp_connection_tick(peer->connection, 1001 + WP_CONNECTION_CONNECT_MS), WP_OK);
+    peer_event(peer, WP_CONNECTION_DOWN);
+    wp_connection_lost(peer->connection);
+    assert_int_equal(wp_connection_tick(peer->connection, 90000), WP_OK);
+    assert_false(wp_connection_event(peer->connection, &event));
 }
 
 int main(void)
@@ -262,7 +296,9 @@ int main(void)
         T(delivery_is_read_and_acknowledged),
         T(rubbish_and_foreign_packets_end_the_connection_once),
         T(packet_that_arrives_byte_by_byte_is_one_event),
-        T(silence_is_noticed_after_one_and_a_half_keep_alives),
+        T(unanswered_ping_ends_the_connection),
+        T(unanswered_publish_asks_soon),
+        T(connect_without_an_answer_is_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
