@@ -18,13 +18,19 @@
 #include "base/error.h"
 #include "base/prng.h"
 #include "client/connection.h"
+#include "client/device.h"
 #include "client/stream.h"
 #include "proto/address.h"
+#include "proto/mqtt/mqtt.h"
 
 #define CONNECT_AT_ONCE 64u       /* connections that may be under way together */
 #define CONNECT_TIMEOUT_US 30000000u
 #define GRACE_US 10000000u        /* wait for answers after the last publish */
 #define PROGRESS_MS 1000u
+#define RECONNECT_MS 20u
+#define RETRY_MIN_US 50000u       /* after a lost connection, jittered up to */
+#define RETRY_MAX_US 500000u
+#define STUCK_US 10000000u        /* a connection that does not come up */
 #define STAMP_MAGIC 0x77706273u
 
 struct client {
@@ -34,6 +40,9 @@ struct client {
     struct wp_stream *stream;
     bool receiver;
     bool ready;                   /* up, and subscribed when a receiver */
+    uint32_t gateway;             /* of the present or the next stream */
+    uint64_t retry_us;            /* without a stream: when to connect again */
+    uint64_t connect_us;          /* the present stream was begun */
     bool dirty;                   /* has output to flush in this turn */
     struct client *next_dirty;
 };
@@ -45,6 +54,7 @@ struct load {
     uv_poll_t pace;
     uv_prepare_t flush;
     uv_timer_t progress;
+    uv_timer_t reconnect;
     int pace_fd;
     struct wp_tls_client *tls;
     struct client *clients;
@@ -69,6 +79,7 @@ struct load {
     uint64_t tick_accepted, tick_delivered;
     struct wp_histogram tick_ack;
     bool measuring, measured, ending;
+    bool closing;                 /* connections end because we end them */
     int error;
     char text[256];
 };
@@ -239,6 +250,7 @@ static void everybody_ready(struct load *load)
 }
 
 static void clients_connect_more(struct load *load);
+static void reconnect_due(uv_timer_t *timer);
 
 static void client_ready(struct client *client)
 {
@@ -325,6 +337,11 @@ static void client_events(struct client *client)
             break;
         case WP_CONNECTION_REFUSED:
         case WP_CONNECTION_DOWN:
+            if (load->start_us > 0 && event.code != WP_MQTT_RC_TAKEN_OVER &&
+                (event.kind == WP_CONNECTION_DOWN || wp_device_refusal_passes(event.code))) {
+                wp_stream_close(client->stream);
+                break;
+            }
             snprintf(text, sizeof text, "the gateway ended the connection of %.64s (code 0x%02x): %.*s", client->identity->username,
                 event.code, event.text.size < 100 ? (int)event.text.size : 100, event.text.size ? (const char *)event.text.data : "");
             load_fail(load, WP_E_UNAVAILABLE, text);
@@ -359,28 +376,65 @@ static void stream_closed(void *context, const char *why)
     struct client *client = context;
     struct load *load = client->load;
     client->stream = NULL;
+    load->ready_count -= client->ready;
     client->ready = false;
     load->open_streams--;
-    if (!load->measured || !load->ending) {
+    wp_connection_lost(client->connection);
+    if (load->closing) {
+        return;
+    }
+    if (load->start_us > 0) {
+        /* Its gateway is gone: the next one, not all devices at the same moment. */
+        load->result->reconnects++;
+        client->gateway = (client->gateway + 1) % load->config->gateways->gateway_count;
+        client->retry_us = wp_clock_mono_us() + RETRY_MIN_US + wp_prng_below(&load->prng, RETRY_MAX_US - RETRY_MIN_US);
+        if (!uv_is_active((uv_handle_t *)&load->reconnect)) {
+            uv_timer_start(&load->reconnect, reconnect_due, RECONNECT_MS, RECONNECT_MS);
+        }
+    } else {
         char text[256];
         snprintf(text, sizeof text, "%.64s lost its connection: %.150s", client->identity->username, why);
         load_fail(load, WP_E_UNAVAILABLE, text);
     }
 }
 
+static void client_connect(struct client *client)
+{
+    struct load *load = client->load;
+    const struct wp_profile_gateway *gateway = &load->config->gateways->gateways[client->gateway];
+    struct wp_stream_callbacks callbacks = {client, stream_ready, stream_data, stream_closed};
+    client->connect_us = wp_clock_mono_us();
+    if (wp_stream_connect(&load->loop, gateway->host, gateway->port, load->tls, &callbacks, &client->stream) != WP_OK) {
+        load_fail(load, WP_E_UNAVAILABLE, "cannot start a connection");
+        return;
+    }
+    load->open_streams++;
+}
+
 static void clients_connect_more(struct load *load)
 {
-    const struct wp_profile *profile = load->config->gateways;
     while (load->connecting_next < load->client_count && load->connecting_next - load->ready_count < CONNECT_AT_ONCE) {
         struct client *client = &load->clients[load->connecting_next];
-        const struct wp_profile_gateway *gateway = &profile->gateways[load->connecting_next % profile->gateway_count];
-        struct wp_stream_callbacks callbacks = {client, stream_ready, stream_data, stream_closed};
-        load->connecting_next++;
-        if (wp_stream_connect(&load->loop, gateway->host, gateway->port, load->tls, &callbacks, &client->stream) != WP_OK) {
-            load_fail(load, WP_E_UNAVAILABLE, "cannot start a connection");
-            return;
+        client->gateway = load->connecting_next++ % load->config->gateways->gateway_count;
+        client_connect(client);
+    }
+}
+
+/* Runs while somebody is without a connection. */
+static void reconnect_due(uv_timer_t *timer)
+{
+    struct load *load = timer->data;
+    uint64_t now_us = wp_clock_mono_us();
+    bool more = false;
+    for (uint32_t i = 0; i < load->client_count; i++) {
+        struct client *client = &load->clients[i];
+        if (!client->stream && now_us >= client->retry_us) {
+            client_connect(client);
         }
-        load->open_streams++;
+        more |= !client->stream;
+    }
+    if (!more) {
+        uv_timer_stop(timer);
     }
 }
 
@@ -444,8 +498,13 @@ static void progress_due(uv_timer_t *timer)
         publish_due(load); /* notices the end when nothing is answered any more */
     }
     for (uint32_t i = 0; i < load->client_count; i++) {
-        wp_connection_tick(load->clients[i].connection, now_us / 1000);
-        client_mark_dirty(&load->clients[i]);
+        struct client *client = &load->clients[i];
+        wp_connection_tick(client->connection, now_us / 1000);
+        client_events(client);
+        client_mark_dirty(client);
+        if (client->stream && !client->ready && now_us - client->connect_us > STUCK_US) {
+            wp_stream_close(client->stream);
+        }
     }
 }
 
@@ -477,7 +536,7 @@ static int clients_create(struct load *load)
 
 static void load_close(struct load *load)
 {
-    load->ending = load->measured = true;
+    load->ending = load->measured = load->closing = true;
     for (uint32_t i = 0; i < load->connecting_next; i++) {
         struct client *client = &load->clients[i];
         if (client->stream) {
@@ -489,6 +548,7 @@ static void load_close(struct load *load)
     uv_close((uv_handle_t *)&load->pace, NULL);
     uv_close((uv_handle_t *)&load->flush, NULL);
     uv_close((uv_handle_t *)&load->progress, NULL);
+    uv_close((uv_handle_t *)&load->reconnect, NULL);
     uv_run(&load->loop, UV_RUN_DEFAULT);
     uv_loop_close(&load->loop);
     close(load->pace_fd);
@@ -519,7 +579,8 @@ int wp_load_run(const struct wp_load_config *config, struct wp_load_result *ret_
     uv_poll_init(&load->loop, &load->pace, load->pace_fd);
     uv_prepare_init(&load->loop, &load->flush);
     uv_timer_init(&load->loop, &load->progress);
-    load->pace.data = load->flush.data = load->progress.data = load;
+    uv_timer_init(&load->loop, &load->reconnect);
+    load->pace.data = load->flush.data = load->progress.data = load->reconnect.data = load;
     uv_poll_start(&load->pace, UV_READABLE, pace_due);
     uv_prepare_start(&load->flush, flush_due);
     uv_timer_start(&load->progress, progress_due, PROGRESS_MS, PROGRESS_MS);

@@ -55,6 +55,7 @@ struct wp_load_result {
     uint64_t repeated;                 /* deliveries of a message that was delivered before */
     uint64_t unanswered;               /* published and without answer at the end of the grace time */
     uint64_t undelivered;              /* online: accepted and not delivered at the end of the grace time */
+    uint64_t reconnects;               /* connections that were lost and made again, most likely to another gateway */
     uint64_t late_max_us;              /* open loop: how far behind schedule the generator itself was at worst */
     struct wp_histogram ack_us;
     struct wp_histogram end_to_end_us;

@@ -22,7 +22,8 @@ static void latency_row(FILE *out, const char *name, const struct wp_histogram *
 static double cpu_us_per_message(const struct wp_report *report, const struct wp_report_process *process)
 {
     uint64_t messages = report->result->accepted;
-    return messages > 0 ? (double)(process->end.cpu_us - process->start.cpu_us) / (double)messages : 0;
+    /* A process that ended meanwhile has used less at the end than at the start. */
+    return messages > 0 && process->end.cpu_us >= process->start.cpu_us ? (double)(process->end.cpu_us - process->start.cpu_us) / (double)messages : 0;
 }
 
 void wp_report_table(const struct wp_report *report, FILE *out)
@@ -65,6 +66,9 @@ void wp_report_table(const struct wp_report *report, FILE *out)
     for (uint32_t i = 0; i < result->error_count; i++) {
         fprintf(out, "refused: %s %llu\n", result->errors[i].slug, (unsigned long long)result->errors[i].count);
     }
+    if (result->reconnects > 0) {
+        fprintf(out, "connections lost and made again: %llu\n", (unsigned long long)result->reconnects);
+    }
     if (result->unanswered > 0) {
         fprintf(out, "without an answer: %llu\n", (unsigned long long)result->unanswered);
     }
@@ -102,14 +106,14 @@ int wp_report_json(const struct wp_report *report, FILE *out)
     for (uint32_t i = 0; i < result->error_count; i++) {
         json_object_set_new(errors, result->errors[i].slug, json_integer((json_int_t)result->errors[i].count));
     }
-    json_t *root = json_pack("{s:s,s:s,s:i,s:i,s:i,s:f,s:f,s:i,s:f,s:f,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:o}", "scenario",
+    json_t *root = json_pack("{s:s,s:s,s:i,s:i,s:i,s:f,s:f,s:i,s:f,s:f,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:o}", "scenario",
         report->scenario, "version", WP_VERSION, "users", (int)config->receiver_count, "senders", (int)config->sender_count, "size",
         (int)config->body_bytes, "seconds", result->seconds, "rate", config->rate_per_s, "window", (int)config->window,
         "accepted_per_s", (double)result->accepted / result->seconds, "delivered_per_s",
         (double)result->delivered / result->seconds, "ack_us", latency_json(&result->ack_us), "end_to_end_us",
         latency_json(&result->end_to_end_us), "errors", errors, "refused", (json_int_t)result->refused, "repeated",
         (json_int_t)result->repeated, "unanswered", (json_int_t)result->unanswered, "undelivered",
-        (json_int_t)result->undelivered, "generator_late_max_us", (json_int_t)result->late_max_us, "processes",
+        (json_int_t)result->undelivered, "reconnects", (json_int_t)result->reconnects, "generator_late_max_us", (json_int_t)result->late_max_us, "processes",
         processes_json(report));
     if (!root) {
         return WP_E_NOMEM;
