@@ -18,9 +18,14 @@ LOST = (Closed, OSError, AssertionError)  # the connection, not the message
 ROOMY = {"router-1": {"limits.mailbox_messages_max": 1000000}}
 
 
+def endpoint(self):
+    return self.playground.endpoint(gateway=self.gateways[self.reconnects % len(self.gateways)])
+
+
 class Sender(threading.Thread):
-    def __init__(self, playground, person, recipients, window=16, pause_s=0.0):
+    def __init__(self, playground, person, recipients, window=16, pause_s=0.0, gateways=("gateway-1",)):
         super().__init__(daemon=True)
+        self.gateways = gateways # in turn, one after each lost connection
         self.playground, self.person, self.recipients = playground, person, recipients
         self.window, self.pause_s = window, pause_s
         self.sent = []           # (id, recipient) in sending order
@@ -44,8 +49,9 @@ class Sender(threading.Thread):
             self.error = error
 
     def _session(self, unanswered):
-        with Device(self.playground.endpoint(), *self.person, timeout=20) as device:
+        with Device(endpoint(self), *self.person, timeout=20) as device:
             if device.connack.code != 0:
+                self.reconnects += 1
                 time.sleep(0.2)
                 return
             open_ids = {}
@@ -89,9 +95,9 @@ class Sender(threading.Thread):
 class Receiver(threading.Thread):
     """Takes and acknowledges every delivery until stopped, over as many connections as it needs."""
 
-    def __init__(self, playground, person):
+    def __init__(self, playground, person, gateways=("gateway-1",)):
         super().__init__(daemon=True)
-        self.playground, self.person = playground, person
+        self.playground, self.person, self.gateways, self.reconnects = playground, person, gateways, 0
         self.got = []            # (id, payload, dup)
         self.stopping = threading.Event()
 
@@ -102,11 +108,13 @@ class Receiver(threading.Thread):
             except TimeoutError:
                 continue
             except LOST:
+                self.reconnects += 1
                 time.sleep(0.05)
 
     def _session(self):
-        with Device(self.playground.endpoint(), *self.person, timeout=20) as device:
+        with Device(endpoint(self), *self.person, timeout=20) as device:
             if device.connack.code != 0:
+                self.reconnects += 1
                 time.sleep(0.2)
                 return
             device.send(rawmqtt.subscribe("wp/v1/inbox/#", 65000))
