@@ -77,7 +77,8 @@ void wp_roster_place_first(struct wp_roster *roster)
     }
     wp_roster_place_meta(roster);
     for (uint32_t shard = 1; shard <= roster->shard_count; shard++) {
-        wanted_set(roster, shard, (shard - 1) % roster->node_count, roster->replication);
+        wanted_set(
+            roster, shard, (shard - 1) * roster->replication % roster->node_count, roster->replication);
     }
 }
 

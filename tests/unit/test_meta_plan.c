@@ -180,6 +180,18 @@ static void assert_at_rest(const struct world *w)
 
 static struct world world;
 
+static void test_the_first_placement_stays(void **state)
+{
+    (void)state;
+    for (uint32_t nodes = 1; nodes <= WP_ROSTER_NODES_MAX; nodes++) {
+        world_init(&world, nodes, nodes >= 3 ? 3 : 1, nodes);
+        settle(&world);
+        assert_at_rest(&world);
+        assert_int_equal(world.changes, 0);
+        meta_fini(&world.f);
+    }
+}
+
 static void test_a_new_node_gets_its_share_with_the_fewest_moves(void **state)
 {
     (void)state;
@@ -328,6 +340,7 @@ static void test_random_clusters_come_to_rest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_first_placement_stays),
         cmocka_unit_test(test_a_new_node_gets_its_share_with_the_fewest_moves),
         cmocka_unit_test(test_a_drained_node_ends_empty_and_may_go),
         cmocka_unit_test(test_a_dead_node_is_replaced_by_the_one_named),
