@@ -19,6 +19,7 @@
 /* Entries of one removal at least: each is a range tombstone in the log. */
 #define GROUP_COMPACT_ENTRIES_MIN 64u
 #define GROUP_QUEUE_MAX 256u
+#define GROUP_NEAR_INFLIGHTS 4u
 
 /* --- life -------------------------------------------------------------------------------------- */
 
@@ -125,7 +126,8 @@ int wp_group_start(struct wp_group *group, uint64_t now_ms)
 
 /* --- compaction -------------------------------------------------------------------------------- */
 
-/* First index to keep: some entries and bytes below the durable applied index, and what a slow peer lacks. */
+/* First index to keep: some entries and bytes below the durable applied index, and what a member lacks that
+ * is nearly there: else an ordinary delay would cost a snapshot. */
 static uint64_t compact_first(const struct wp_group *group, uint64_t durable)
 {
     uint64_t keep = group->config.log_keep_entries;
@@ -138,8 +140,9 @@ static uint64_t compact_first(const struct wp_group *group, uint64_t durable)
         first =
             durable; /* the entry of the applied index stays: a start compares its term with the state's */
     }
+    uint64_t near = (uint64_t)GROUP_NEAR_INFLIGHTS * group->config.inflight_entries;
     if (wp_group_is_leader(group)) {
-        uint64_t match = wp_replica_match_index(group->replica);
+        uint64_t match = wp_replica_match_index(group->replica, durable > near ? durable - near : 0);
         first = match + 1 < first ? match + 1 : first;
     }
     return first;

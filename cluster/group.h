@@ -31,6 +31,11 @@ struct wp_group_callbacks {
     void (*wake)(void *context, uint32_t shard, uint64_t tag);
     /* To a peer; borrowed, retain to keep. Never called with one voter. */
     void (*send)(void *context, uint64_t to, struct wp_bytes *message);
+    /* While leading: member `peer` lacks entries that the log no longer holds; it needs a state of this shard
+     * that reaches at least to `index` (wp_state_view_create here, wp_state_install_commit there with
+     * `term`). When it has one and its group is open again, the log goes on from there. Comes again with each
+     * heartbeat until then. NULL: nobody is told. */
+    void (*snapshot_needed)(void *context, uint64_t peer, uint64_t term, uint64_t index);
 };
 
 struct wp_group_config {
@@ -38,8 +43,11 @@ struct wp_group_config {
     uint64_t replica_id;
     struct wp_membership bootstrap; /* used only when the log and state are empty; empty: wait to be added */
     uint32_t seed;
-    uint64_t log_keep_entries; /* retained below the durable applied index; 1,000 */
-    uint64_t log_keep_bytes;   /* and at most about so many bytes of them; 0 = 64 MiB */
+    /* Retained below the durable applied index, also for members that lack them: the last so many entries, at
+     * most about so many bytes of them (0 = 64 MiB). Who lacks more needs a snapshot; but a few entries more
+     * than are in flight are kept for who is that close. */
+    uint64_t log_keep_entries;
+    uint64_t log_keep_bytes;
     uint32_t election_ms;      /* 0 = 500 */
     uint32_t heartbeat_ms;     /* 0 = 100 */
     uint32_t inflight_entries; /* 0 = 8 */

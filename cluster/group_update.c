@@ -182,6 +182,10 @@ int wp_group_handle_update(struct wp_group *group, const struct wp_replica_updat
         return WP_OK;
     }
     error = wp_group_send_messages(group, update);
+    for (uint32_t i = 0; i < update->snapshot_count && group->callbacks.snapshot_needed; i++) {
+        group->callbacks.snapshot_needed(group->callbacks.context, update->snapshot_to[i],
+            wp_replica_term(group->replica), update->snapshot_index);
+    }
 #if WP_BUG == 14 /* counted as durable when handed over, not when synced */
     if (!error && update->write && !wp_replica_parked(group->replica)) {
         struct wp_replica_update early;

@@ -14,6 +14,9 @@
 #include "cluster/replica_step.h"
 #include "proto/frame.h"
 
+/* A member that was to get a snapshot and was not heard of so long is looked at afresh. */
+#define SNAPSHOT_TIMEOUTS 10u
+
 /* --- life -------------------------------------------------------------------------------------- */
 
 int wp_replica_create(const struct wp_replica_config *config, struct wp_replica **ret_replica)
@@ -41,6 +44,7 @@ int wp_replica_create(const struct wp_replica_config *config, struct wp_replica 
     raft_set_pre_vote(&replica->raft, true);
     raft_set_election_timeout(&replica->raft, config->election_ms);
     raft_set_heartbeat_timeout(&replica->raft, config->heartbeat_ms);
+    raft_set_install_snapshot_timeout(&replica->raft, SNAPSHOT_TIMEOUTS * config->election_ms);
     raft_set_max_inflight_entries(&replica->raft, config->inflight_entries);
     wp_prng_init(&replica->prng, config->seed ^ config->id);
     wp_entry_ring_init(&replica->ring, 1);
@@ -74,6 +78,9 @@ int wp_replica_tick(struct wp_replica *replica, uint64_t now_ms, struct wp_repli
     uint64_t commit = wp_replica_commit_index(replica);
     wp_replica_begin(replica, now_ms);
     wp_replica_early_election(replica);
+    if (role == WP_REPLICA_FOLLOWER && wp_replica_forgot(replica)) {
+        replica->raft.election_timer_start = replica->now_ms; /* it stands for no election */
+    }
     if (replica->now_ms >= raft_timeout(&replica->raft)) {
         struct raft_event event = {.type = RAFT_TIMEOUT};
         struct wp_step_source source = {0};
@@ -343,7 +350,7 @@ bool wp_replica_can_propose(const struct wp_replica *replica)
            replica->lead.transfer_to == 0 && inflight < replica->config.inflight_entries;
 }
 
-uint64_t wp_replica_match_index(const struct wp_replica *replica)
+uint64_t wp_replica_match_index(const struct wp_replica *replica, uint64_t from)
 {
     if (replica->raft.state != RAFT_LEADER) {
         return 0;
@@ -352,7 +359,8 @@ uint64_t wp_replica_match_index(const struct wp_replica *replica)
     for (uint32_t i = 0; i < replica->membership.count; i++) {
         raft_index match = 0;
         uint64_t id = replica->membership.members[i].id;
-        if (id != replica->config.id && raft_match_index(&replica->raft, id, &match) == 0 && match < lowest) {
+        if (id != replica->config.id && raft_match_index(&replica->raft, id, &match) == 0 && match >= from &&
+            match < lowest) {
             lowest = match;
         }
     }

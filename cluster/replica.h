@@ -75,7 +75,11 @@ struct wp_replica_update {
     uint32_t entry_count;
     const struct wp_replica_message *messages;
     uint32_t message_count;
-    uint64_t snapshot_to; /* a peer so far behind that it needs a snapshot; 0 = none */
+    /* Members so far behind that the log no longer reaches them: they need a snapshot that reaches at least
+     * to snapshot_index. Named again with every heartbeat until they hold so much. */
+    uint64_t snapshot_to[WP_REPLICA_MEMBERS_MAX];
+    uint32_t snapshot_count;
+    uint64_t snapshot_index;
     bool role_changed;
     bool commit_advanced;
 };
@@ -148,9 +152,9 @@ uint64_t wp_replica_successor(const struct wp_replica *replica);
  * elected before T + election timeout, unless followers that lost their connections elect early. 0: none,
  * also while a transfer is under way, and after one that was given up until a later entry is committed. */
 uint64_t wp_replica_lease_ms(const struct wp_replica *replica);
-/* Highest index that every other member is known to hold (leader); own last index when there is none. 0 when
- * not leader. */
-uint64_t wp_replica_match_index(const struct wp_replica *replica);
+/* Highest index that every other member is known to hold, of those that hold at least up to `from` (leader);
+ * own last index when there is none. 0 when not leader. */
+uint64_t wp_replica_match_index(const struct wp_replica *replica, uint64_t from);
 /* Entry above the snapshot or last trim; NULL when not retained. Borrowed until the next event. */
 const struct wp_log_entry *wp_replica_entry(const struct wp_replica *replica, uint64_t index);
 /* Bytes of data and number of retained entries. */

@@ -206,7 +206,8 @@ void wp_replica_leader_lost(struct wp_replica *replica, uint64_t now_ms)
 {
     bool follows =
         replica->raft.state == RAFT_FOLLOWER && replica->raft.follower_state.current_leader.id != 0;
-    if (!follows || replica->early.at_ms != 0 || !is_voter(replica, replica->config.id)) {
+    if (!follows || replica->early.at_ms != 0 || wp_replica_forgot(replica) ||
+        !is_voter(replica, replica->config.id)) {
         return;
     }
     now_ms = now_ms > replica->now_ms ? now_ms : replica->now_ms;

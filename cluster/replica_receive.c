@@ -114,7 +114,71 @@ static void note_stamp(struct wp_replica *replica, const struct wp_rpc *rpc)
     replica->heard_term = rpc->term;
 }
 
-static int receive_append(struct wp_replica *replica, const struct wp_rpc *rpc, struct raft_message *message)
+/* How many entries at the front lie at or below our snapshot while their predecessor is unknown here. All of
+ * that is committed, so it is the same at every leader of our term or a later one; but the engine knows no
+ * terms there: it would refuse, or append the entries at the end of its log. The message is made to begin at
+ * the snapshot. */
+static uint32_t skip_committed(
+    const struct wp_replica *replica, const struct wp_rpc *rpc, struct raft_message *message)
+{
+    const struct raft_trail *trail = &replica->raft.trail;
+    uint64_t previous = rpc->append.previous_index;
+    if (rpc->term < raft_current_term(&replica->raft) || trail->offset == 0 || previous > trail->offset ||
+        previous == trail->snapshot.index) {
+        return 0;
+    }
+    message->append_entries.prev_log_index = trail->snapshot.index;
+    message->append_entries.prev_log_term = trail->snapshot.term;
+    uint64_t skip = trail->snapshot.index - previous;
+    return skip < rpc->entry_count ? (uint32_t)skip : rpc->entry_count;
+}
+
+/* A refusal says where the log ends here, and a leader that believes us to install a snapshot does not listen
+ * to it. What is committed here the leader holds too: said first, it makes the leader go on from there. */
+static int tell_committed(struct wp_replica *replica, const struct wp_rpc *rpc, uint64_t to)
+{
+    uint64_t held = wp_replica_commit_index(replica);
+    bool follows = replica->raft.state == RAFT_FOLLOWER && rpc->term == raft_current_term(&replica->raft);
+    if (!follows || held == 0 || !part_refused(replica, 0)) {
+        return WP_OK;
+    }
+    struct wp_rpc answer = {.type = WP_RPC_APPEND_RESULT, .term = rpc->term};
+    answer.append_result.last_index = held;
+    answer.append_result.stamp_ms = rpc->append.stamp_ms;
+    int error = wp_replica_add_message(replica, to, &answer);
+    if (!error) {
+        uint32_t last = replica->update.message_count - 1;
+        struct wp_replica_message told = replica->messages[last];
+        replica->messages[last] = replica->messages[last - 1];
+        replica->messages[last - 1] = told;
+    }
+    return error;
+}
+
+static int receive_parts(struct wp_replica *replica, const struct wp_rpc *rpc, struct raft_message *message,
+    const struct wp_rpc_entry *parsed, uint32_t count)
+{
+    int error;
+    uint32_t done = 0;
+    do {
+        uint32_t from = replica->update.message_count;
+        const struct wp_rpc_entry *part = parsed ? parsed + done : NULL;
+        uint32_t length = part_length(part, count - done);
+        error = receive_part(replica, message, part, length, rpc->append.stamp_ms);
+        done += length;
+        if (error || part_refused(replica, from)) {
+            break;
+        }
+        if (length > 0) {
+            message->append_entries.prev_log_index += length;
+            message->append_entries.prev_log_term = parsed[done - 1].term;
+        }
+    } while (done < count);
+    return error;
+}
+
+static int receive_append(
+    struct wp_replica *replica, const struct wp_rpc *rpc, uint64_t from, struct raft_message *message)
 {
     struct wp_rpc_entry *parsed = NULL;
     int error = scratch_reserve(replica, rpc->entry_count);
@@ -131,24 +195,16 @@ static int receive_append(struct wp_replica *replica, const struct wp_rpc *rpc, 
     for (uint32_t i = 0; i < rpc->entry_count; i++) {
         wp_rpc_entry_next(&rest, &parsed[i]);
     }
-    uint32_t done = 0;
-    do {
-        uint32_t from = replica->update.message_count;
-        const struct wp_rpc_entry *part = parsed ? parsed + done : NULL;
-        uint32_t length = part_length(part, rpc->entry_count - done);
-        error = receive_part(replica, message, part, length, rpc->append.stamp_ms);
-        done += length;
-        if (error || part_refused(replica, from)) {
-            break;
-        }
-        if (length > 0) {
-            message->append_entries.prev_log_index += length;
-            message->append_entries.prev_log_term = parsed[done - 1].term;
-        }
-    } while (done < rpc->entry_count);
+    uint32_t skip = skip_committed(replica, rpc, message);
+    bool falls = skip < rpc->entry_count && parsed[skip].term < message->append_entries.prev_log_term;
+    if (falls) {
+        error = WP_E_MALFORMED; /* entries older than what is committed before them */
+    } else {
+        error = receive_parts(replica, rpc, message, parsed ? parsed + skip : NULL, rpc->entry_count - skip);
+    }
     free(parsed);
     note_stamp(replica, rpc);
-    return error;
+    return error ? error : tell_committed(replica, rpc, from);
 }
 
 enum receive_verdict { RECEIVE_STEP, RECEIVE_IGNORE, RECEIVE_REFUSE };
@@ -178,7 +234,7 @@ static enum receive_verdict vote_check(
     /* Before its restart this voter may have returned a stamp on which a leader's lease rests; the engine no
      * longer knows of that leader. A leader that asks for the election itself claims no lease. */
     bool early = now_ms < replica->votes_from_ms && !(rpc->flags & WP_RPC_DISRUPT_LEADER);
-    return early ? RECEIVE_IGNORE : RECEIVE_STEP;
+    return early || wp_replica_forgot(replica) ? RECEIVE_IGNORE : RECEIVE_STEP;
 }
 
 static enum receive_verdict receive_check(
@@ -202,6 +258,8 @@ static enum receive_verdict receive_check(
         return state != RAFT_CANDIDATE && ((rpc->flags & WP_RPC_PRE_VOTE) || rpc->term <= term)
                    ? RECEIVE_IGNORE
                    : RECEIVE_STEP;
+    case WP_RPC_TIMEOUT_NOW:
+        return wp_replica_forgot(replica) ? RECEIVE_IGNORE : RECEIVE_STEP;
     default:
         return RECEIVE_STEP;
     }
@@ -229,7 +287,7 @@ int wp_replica_receive(struct wp_replica *replica, uint64_t now_ms, uint64_t fro
         wp_engine_address(from, address);
         wp_engine_message_in(&rpc, from, address, &in);
         struct wp_step_source source = {0};
-        error = rpc.type == WP_RPC_APPEND ? receive_append(replica, &rpc, &in)
+        error = rpc.type == WP_RPC_APPEND ? receive_append(replica, &rpc, from, &in)
                                           : receive_step(replica, &in, &source);
         if (error) {
             return error;

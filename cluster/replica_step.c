@@ -170,8 +170,15 @@ static int message_encode(struct wp_replica *replica, struct wp_replica_message 
     return message->bytes ? WP_OK : WP_E_NOMEM;
 }
 
-static void stamp(const struct wp_replica *replica, const struct wp_step_source *source, struct wp_rpc *rpc)
+/* Stamps; and the true term in the refusal of a pre-vote. The engine answers with the term that was asked for: two
+ * who stand still in an old term with long logs, and two in a later one with short logs, would never learn of each
+ * other. */
+static void amend(const struct wp_replica *replica, const struct wp_step_source *source, struct wp_rpc *rpc)
 {
+    uint64_t term = raft_current_term(&replica->raft);
+    if (rpc->type == WP_RPC_VOTE_RESULT && rpc->flags == WP_RPC_PRE_VOTE && rpc->term < term) {
+        rpc->term = term;
+    }
     if (rpc->type == WP_RPC_APPEND) {
         rpc->append.stamp_ms = replica->now_ms;
     } else if (rpc->type == WP_RPC_APPEND_RESULT && !(rpc->flags & WP_RPC_STALE)) {
@@ -179,30 +186,67 @@ static void stamp(const struct wp_replica *replica, const struct wp_step_source 
     }
 }
 
-static int collect_messages(
-    struct wp_replica *replica, const struct raft_update *update, const struct wp_step_source *source)
+int wp_replica_add_message(struct wp_replica *replica, uint64_t to, const struct wp_rpc *rpc)
 {
     struct wp_replica_update *out = &replica->update;
-    for (unsigned i = 0; i < update->messages.n; i++) {
-        const struct raft_message *given = &update->messages.batch[i];
-        struct wp_replica_message message = {.to = given->server_id};
-        if (!wp_engine_message_out(given, source->stale, &message.rpc)) {
-            out->snapshot_to = given->server_id;
-            continue;
-        }
-        stamp(replica, source, &message.rpc);
-        int error = array_reserve((void **)&replica->messages, &replica->message_capacity, out->message_count,
-            sizeof *replica->messages);
-        if (!error) {
-            error = message_encode(replica, &message);
-        }
-        if (error) {
-            return error;
-        }
+    struct wp_replica_message message = {.to = to, .rpc = *rpc};
+    int error = array_reserve((void **)&replica->messages, &replica->message_capacity, out->message_count,
+        sizeof *replica->messages);
+    if (!error) {
+        error = message_encode(replica, &message);
+    }
+    if (!error) {
         replica->messages[out->message_count++] = message;
         out->messages = replica->messages;
     }
+    return error;
+}
+
+static void note_snapshot(struct wp_replica *replica, uint64_t to)
+{
+    struct wp_replica_update *out = &replica->update;
+    for (uint32_t i = 0; i < out->snapshot_count; i++) {
+        if (out->snapshot_to[i] == to) {
+            return;
+        }
+    }
+    out->snapshot_index = replica->raft.trail.snapshot.index;
+    if (out->snapshot_count < WP_REPLICA_MEMBERS_MAX) {
+        out->snapshot_to[out->snapshot_count++] = to;
+    }
+}
+
+static int collect_messages(
+    struct wp_replica *replica, const struct raft_update *update, const struct wp_step_source *source)
+{
+    for (unsigned i = 0; i < update->messages.n; i++) {
+        const struct raft_message *given = &update->messages.batch[i];
+        struct wp_rpc rpc;
+        if (!wp_engine_message_out(given, source->stale, &rpc)) {
+            note_snapshot(replica, given->server_id);
+            continue;
+        }
+        amend(replica, source, &rpc);
+        int error = wp_replica_add_message(replica, given->server_id, &rpc);
+        if (error) {
+            return error;
+        }
+    }
     return WP_OK;
+}
+
+/* Whole again: as long as before, or with an entry that a later leader added (that leader's log holds
+ * whatever was committed with this replica's help, and this log is the same up to there). */
+bool wp_replica_forgot(const struct wp_replica *replica)
+{
+    const struct wp_log_hard_state *hard = &replica->hard;
+    if (hard->lost_index == 0 || replica->stored >= hard->lost_index || WP_BUG == 21) {
+        return false;
+    }
+    const struct wp_entry_slot *slot = wp_entry_ring_find(&replica->ring, replica->stored);
+    bool all = replica->stored + 1 == replica->ring.next;
+    uint64_t term = slot ? slot->entry.term : all ? wp_engine_last_term(&replica->raft) : 0;
+    return term <= hard->lost_term;
 }
 
 static int observe_hard_state(struct wp_replica *replica)
@@ -220,6 +264,10 @@ static int observe_hard_state(struct wp_replica *replica)
         if (replica->hard.voted_for != 0) {
             return breach(replica, "a vote changed within its term");
         }
+    }
+    if (!wp_replica_forgot(replica)) {
+        hard.lost_index = 0;
+        hard.lost_term = 0;
     }
     replica->hard = hard;
     replica->update.hard_changed = true;

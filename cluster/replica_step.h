@@ -81,6 +81,12 @@ int wp_replica_step(struct wp_replica *replica, struct raft_event *event, const 
 int wp_replica_finish(struct wp_replica *replica, enum wp_replica_role role_before, uint64_t commit_before,
     struct wp_replica_update *ret_update);
 
+/* Adds a message to the update, encoded. WP_OK, WP_E_NOMEM, WP_E_ENGINE. */
+int wp_replica_add_message(struct wp_replica *replica, uint64_t to, const struct wp_rpc *rpc);
+/* Whether this replica acknowledged entries that it no longer holds (wp_log_hard_state, lost_index): until it
+ * has caught up it neither votes nor stands for election. */
+bool wp_replica_forgot(const struct wp_replica *replica);
+
 /* Proposes an entry without data: the first of a term, or one that outlives a transfer given up. */
 int wp_replica_append_barrier(struct wp_replica *replica);
 

@@ -123,7 +123,7 @@ int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t numb
         return error;
     }
     const struct wp_group_callbacks callbacks = {
-        shard, wp_shard_apply, shard_leading, shard_wake, wp_shard_send};
+        shard, wp_shard_apply, shard_leading, shard_wake, wp_shard_send, NULL};
     struct wp_group_config group = {
         .shard = number,
         .replica_id = shard->replica,

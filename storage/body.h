@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "storage/layout.h"
 #include "storage/store.h"
 
 struct wp_store_body {
@@ -128,12 +129,18 @@ int wp_log_loader_take(
 /* After the last record: what `after` and the floor promise must have been there. WP_OK or WP_E_CORRUPT. */
 int wp_log_loader_finish(struct wp_store *store, const struct wp_log_loader *loader);
 
-/* The hard state with which a shard goes on after its log, which ended at `last`, was cleared. WP_E_INVALID:
- * the same replica would forget its term or vote. Pure. */
+/* The hard state with which a shard goes on after its log, which ended at `last`, was cleared, and what the
+ * marker says until then. WP_E_INVALID: the same replica would forget its term or vote; the installed state
+ * lies below the log's end. Pure. */
 int wp_hard_after_wipe(const struct wp_log_hard_state *before, uint64_t last,
-    const struct wp_log_hard_state *wanted, struct wp_log_hard_state *ret_after);
-void wp_hard_after_install(const struct wp_log_hard_state *before, uint64_t last, uint64_t index,
-    uint64_t term, uint64_t leader_term, struct wp_log_hard_state *ret_after);
+    const struct wp_log_hard_state *wanted, struct wp_log_hard_state *ret_after,
+    struct wp_marker *ret_marker);
+int wp_hard_after_install(const struct wp_log_hard_state *before, uint64_t last,
+    const struct wp_marker *marker, struct wp_log_hard_state *ret_after);
+/* The same for a shard that an open finds with `marker`. `installed`: its new rows are there; else it is
+ * wiped. */
+void wp_hard_after_crash(const struct wp_log_hard_state *before, uint64_t last,
+    const struct wp_marker *marker, bool installed, struct wp_log_hard_state *ret_after);
 
 /* Names of facts: [a-z0-9._-]{1,64}, not starting with a dot. */
 bool wp_fact_name_check(const char *name);

@@ -135,7 +135,7 @@ int wp_file_read(const char *directory, const char *name, size_t size_max, struc
     return error;
 }
 
-static int directory_sync(const char *path)
+int wp_directory_sync(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
@@ -150,13 +150,13 @@ static int directory_sync_parent(char *path)
 {
     char *slash = strrchr(path, '/');
     if (slash == NULL) {
-        return directory_sync(".");
+        return wp_directory_sync(".");
     }
     if (slash == path) {
-        return directory_sync("/");
+        return wp_directory_sync("/");
     }
     *slash = '\0';
-    int error = directory_sync(path);
+    int error = wp_directory_sync(path);
     *slash = '/';
     return error;
 }

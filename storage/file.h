@@ -19,6 +19,9 @@ int wp_file_read(const char *directory, const char *name, size_t size_max, struc
  * WP_E_DENIED, WP_E_IO. */
 int wp_directory_make(const char *path);
 
+/* The names in directory `path` are on the disk. WP_OK, WP_E_NO_SPACE, WP_E_DENIED, WP_E_IO. */
+int wp_directory_sync(const char *path);
+
 /* WP_E_NO_SPACE for ENOSPC and EDQUOT, WP_E_NOT_FOUND for ENOENT, WP_E_DENIED for EACCES, EPERM and EROFS,
  * else WP_E_IO. */
 int wp_file_error(int error_number);

@@ -1,6 +1,8 @@
 /* See layout.h: one place that knows the bytes, so that both bodies write and verify the same records. */
 #include "storage/layout.h"
 
+#include <stdbool.h>
+
 #include "base/error.h"
 
 void wp_entry_seal(
@@ -60,14 +62,33 @@ int wp_hard_open(struct wp_slice key, struct wp_slice record, struct wp_log_hard
     return WP_OK;
 }
 
-void wp_hard_forget(struct wp_log_hard_state *hard, uint64_t last, uint64_t index, uint64_t term)
+void wp_marker_seal(
+    struct wp_slice key, const struct wp_marker *marker, uint8_t record[WP_MARKER_RECORD_SIZE])
 {
-    hard->lost_index = last > hard->lost_index ? last : hard->lost_index;
-    hard->lost_term = hard->lost_index > 0 ? hard->term : 0;
-    if (index >= hard->lost_index || term > hard->lost_term) {
-        hard->lost_index = 0;
-        hard->lost_term = 0;
+    uint8_t *body = record + WP_RECORD_HEADER_SIZE;
+    wp_put_u64be(body, marker->kind);
+    wp_put_u64be(body + 8, marker->index);
+    wp_put_u64be(body + 16, marker->term);
+    wp_put_u64be(body + 24, marker->leader_term);
+    wp_put_u64be(body + 32, marker->file_count);
+    wp_record_seal(WP_RECORD_MARKER, key, wp_slice(NULL, 0), wp_slice(body, 40), record);
+}
+
+int wp_marker_open(struct wp_slice key, struct wp_slice record, struct wp_marker *ret_marker)
+{
+    struct wp_slice content;
+    if (wp_record_open(WP_RECORD_MARKER, key, record, 0, &content) != WP_OK || content.size != 40) {
+        return WP_E_CORRUPT;
     }
+    *ret_marker = (struct wp_marker){
+        .kind = wp_get_u64be(content.data),
+        .index = wp_get_u64be(content.data + 8),
+        .term = wp_get_u64be(content.data + 16),
+        .leader_term = wp_get_u64be(content.data + 24),
+        .file_count = wp_get_u64be(content.data + 32),
+    };
+    bool known = ret_marker->kind >= WP_MARKER_WIPE_SAME && ret_marker->kind <= WP_MARKER_INSTALL;
+    return known ? WP_OK : WP_E_CORRUPT;
 }
 
 void wp_pair_seal(enum wp_record_family family, struct wp_slice key, uint64_t first, uint64_t second,

@@ -1,14 +1,12 @@
 /* Keys and records of both instances, the same for every body. Numbers in keys are big endian: byte order is
  * key order.
  *
- *   log, family entries   shard(4) index(8)      -> header | kind(1) term(8) | data
- *   log, family hard      shard(4) 1             -> header | term(8) voted_for(8) replica(8) lost_index(8)
- *                                                            lost_term(8)
- *   log, family hard      shard(4) 2             -> header | floor(8): every entry below it was dropped on
- * purpose
- *   log, family hard      shard(4) 3             -> header | keeps(8) 0(8): the shard is being wiped or
- * installed; keeps 1: by the replica whose log it is, so what the log holds will be lost state 0 shard(4) ->
- * header | applied index(8) applied term(8) state 1 key of the machine   -> header | value of the machine
+ * log, family entries:  shard(4) index(8)  -> header | kind(1) term(8) | data
+ * log, family hard:     shard(4) 1         -> header | term(8) voted_for(8) replica(8) lost_index(8)
+ * lost_term(8) shard(4) 2         -> header | floor(8): every entry below was dropped on purpose | term(8)
+ *                       shard(4) 3         -> header | kind(8) index(8) term(8) leader_term(8) file_count(8):
+ * the shard is being wiped or installed state:                0 shard(4)         -> header | applied index(8)
+ * applied term(8) 1 key of the machine -> header | value of the machine
  *
  * Pure. */
 #ifndef WP_STORAGE_LAYOUT_H
@@ -25,7 +23,7 @@
 #define WP_ENTRY_HEAD_SIZE (WP_RECORD_HEADER_SIZE + WP_ENTRY_META_SIZE)
 #define WP_HARD_KEY_SIZE 5u
 #define WP_HARD_RECORD_SIZE (WP_RECORD_HEADER_SIZE + 40u)
-#define WP_MARKER_RECORD_SIZE (WP_RECORD_HEADER_SIZE + 16u)
+#define WP_MARKER_RECORD_SIZE (WP_RECORD_HEADER_SIZE + 40u)
 #define WP_FLOOR_RECORD_SIZE (WP_RECORD_HEADER_SIZE + 16u)
 #define WP_APPLIED_KEY_SIZE 5u
 #define WP_APPLIED_RECORD_SIZE (WP_RECORD_HEADER_SIZE + 16u)
@@ -66,10 +64,25 @@ void wp_hard_seal(
 /* WP_E_CORRUPT. */
 int wp_hard_open(struct wp_slice key, struct wp_slice record, struct wp_log_hard_state *ret_hard);
 
-/* A replica forgets its log, which ended at `last`, and begins again at (index, term), both 0 for nothing. */
-void wp_hard_forget(struct wp_log_hard_state *hard, uint64_t last, uint64_t index, uint64_t term);
+/* What is being done with a shard, and how it ends. */
+enum wp_marker_kind {
+    WP_MARKER_WIPE_SAME = 1, /* the replica goes on under its id: what its log holds will be lost */
+    WP_MARKER_WIPE_NEW = 2,
+    WP_MARKER_INSTALL = 3,
+};
+struct wp_marker {
+    uint64_t kind;
+    uint64_t index; /* INSTALL: what wp_state_install_commit was given */
+    uint64_t term;
+    uint64_t leader_term;
+    uint64_t file_count;
+};
+void wp_marker_seal(
+    struct wp_slice key, const struct wp_marker *marker, uint8_t record[WP_MARKER_RECORD_SIZE]);
+/* WP_E_CORRUPT. */
+int wp_marker_open(struct wp_slice key, struct wp_slice record, struct wp_marker *ret_marker);
 
-/* The two-number records: floor, applied position, marker. */
+/* The two-number records: floor and applied position. */
 void wp_pair_seal(enum wp_record_family family, struct wp_slice key, uint64_t first, uint64_t second,
     uint8_t record[WP_RECORD_HEADER_SIZE + 16]);
 int wp_pair_open(enum wp_record_family family, struct wp_slice key, struct wp_slice record,

@@ -24,34 +24,62 @@ struct wp_state_iter *wp_state_view_create(
         store, wp_slice(from, sizeof from), wp_slice(to, sizeof to), shard, ret_index, ret_term);
 }
 
-int wp_hard_after_wipe(const struct wp_log_hard_state *before, uint64_t last,
-    const struct wp_log_hard_state *wanted, struct wp_log_hard_state *ret_after)
+/* What the log holds up to `last` is gone. */
+static void forget(struct wp_log_hard_state *hard, uint64_t last)
 {
+    hard->lost_index = last > hard->lost_index ? last : hard->lost_index;
+    hard->lost_term = hard->lost_index > 0 ? hard->term : 0;
+}
+
+int wp_hard_after_wipe(const struct wp_log_hard_state *before, uint64_t last,
+    const struct wp_log_hard_state *wanted, struct wp_log_hard_state *ret_after, struct wp_marker *ret_marker)
+{
+    bool same = before->replica == 0 || before->replica == wanted->replica;
+    bool revotes =
+        wanted->term == before->term && before->voted_for != 0 && wanted->voted_for != before->voted_for;
+    if (same && (wanted->term < before->term || revotes)) {
+        return WP_E_INVALID;
+    }
     struct wp_log_hard_state after = {
         .term = wanted->term, .voted_for = wanted->voted_for, .replica = wanted->replica};
-    if (before->replica == 0 || before->replica == wanted->replica) {
-        bool revotes =
-            wanted->term == before->term && before->voted_for != 0 && wanted->voted_for != before->voted_for;
-        if (wanted->term < before->term || revotes) {
-            return WP_E_INVALID;
-        }
+    if (same) {
         after.lost_index = before->lost_index;
-        wp_hard_forget(&after, last, 0, 0);
+        forget(&after, last);
+    }
+    *ret_after = after;
+    *ret_marker = (struct wp_marker){.kind = same ? WP_MARKER_WIPE_SAME : WP_MARKER_WIPE_NEW};
+    return WP_OK;
+}
+
+int wp_hard_after_install(const struct wp_log_hard_state *before, uint64_t last,
+    const struct wp_marker *marker, struct wp_log_hard_state *ret_after)
+{
+    if (marker->index < last) {
+        return WP_E_INVALID;
+    }
+    struct wp_log_hard_state after = *before;
+    if (marker->index >= after.lost_index || marker->term > after.lost_term) {
+        after.lost_index = 0;
+        after.lost_term = 0;
+    }
+    if (marker->leader_term > after.term) {
+        after.term = marker->leader_term;
+        after.voted_for = 0;
     }
     *ret_after = after;
     return WP_OK;
 }
 
-void wp_hard_after_install(const struct wp_log_hard_state *before, uint64_t last, uint64_t index,
-    uint64_t term, uint64_t leader_term, struct wp_log_hard_state *ret_after)
+void wp_hard_after_crash(const struct wp_log_hard_state *before, uint64_t last,
+    const struct wp_marker *marker, bool installed, struct wp_log_hard_state *ret_after)
 {
-    struct wp_log_hard_state after = *before;
-    wp_hard_forget(&after, last, index, term);
-    if (leader_term > after.term) {
-        after.term = leader_term;
-        after.voted_for = 0;
+    if (installed && wp_hard_after_install(before, last, marker, ret_after) == WP_OK) {
+        return;
     }
-    *ret_after = after;
+    *ret_after = *before;
+    if (marker->kind != WP_MARKER_WIPE_NEW) {
+        forget(ret_after, last);
+    }
 }
 
 int wp_store_shard_wipe(struct wp_store *store, uint32_t shard, const struct wp_log_hard_state *hard)

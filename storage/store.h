@@ -154,10 +154,10 @@ int wp_log_submit(struct wp_store *store, const struct wp_log_write *write);
 
 /* Loads what a restart needs: hard state, and every retained entry with index > after, in order, through
  * `each` (which may retain entry->data; a value other than WP_OK ends the load and is returned). *ret_first,
- * *ret_last = the whole retained range, also the part up to `after`; 0, 0 when nothing is retained (then the
- * log goes on at any index, or at the last drop_below). WP_E_CORRUPT when a record fails its checksum or
- * there is a gap, also between `after` and the first retained entry. WP_E_IO, WP_E_NOMEM. Sees synced writes
- * only. */
+ * *ret_last = the whole retained range, also the part up to `after`. When nothing is retained: where the log
+ * goes on (the last drop_below, or above an installed state) and the index before it; 0, 0: at any index.
+ * WP_E_CORRUPT when a record fails its checksum or there is a gap, also between `after` and the first
+ * retained entry. WP_E_IO, WP_E_NOMEM. Sees synced writes only. */
 int wp_log_load(struct wp_store *store, uint32_t shard, uint64_t after, struct wp_log_hard_state *ret_hard,
     int (*each)(void *context, const struct wp_log_entry *entry), void *context, uint64_t *ret_first,
     uint64_t *ret_last);
@@ -198,11 +198,11 @@ int wp_state_install_begin(struct wp_store *store, uint32_t shard, struct wp_sta
 int wp_state_install_add(struct wp_state_install *install, struct wp_slice key, struct wp_slice value);
 /* The rows replace those of the shard, with the applied position (index, term); the log is emptied and goes
  * on above it. Term and vote are kept, but raised to `leader_term`: that of the leader whose committed state
- * this is. What the log held above `index` is noted as lost in the hard state. Durable on return, always
- * consumed. Once the old rows begin to go, the shard carries the marker `installing`: a crash before the end
- * finds the marker at the next open, where the shard is wiped (term, vote and replica kept, its log noted as
- * lost). WP_E_INVALID: `index` is not above the applied position. After an error nothing has changed, unless
- * on_failure was called. The group is closed and its writes are done. */
+ * this is. Durable on return, always consumed. Before the old rows go, the shard gets a marker in the log:
+ * after a crash the next open finishes the installation from the files, or wipes the shard when they are
+ * damaged (term, vote and replica kept, its log noted as lost). WP_E_INVALID: `index` is not above the
+ * applied position, or below the end of the log: what was acknowledged must not be forgotten. After an error
+ * nothing has changed, unless on_failure was called. The group is closed and its writes are done. */
 int wp_state_install_commit(
     struct wp_state_install **install, uint64_t index, uint64_t term, uint64_t leader_term);
 /* Forgets the rows; the shard is as it was. */

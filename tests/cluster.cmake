@@ -13,7 +13,7 @@ function(wp_cluster_bug number)
   add_executable(${name} unit/test_cluster_sim.c unit/cluster_sim.c unit/cluster_disk.c
     ${CMAKE_SOURCE_DIR}/cluster/replica.c ${CMAKE_SOURCE_DIR}/cluster/replica_start.c
     ${CMAKE_SOURCE_DIR}/cluster/replica_receive.c ${CMAKE_SOURCE_DIR}/cluster/replica_step.c
-    ${CMAKE_SOURCE_DIR}/cluster/replica_lead.c
+    ${CMAKE_SOURCE_DIR}/cluster/replica_lead.c ${CMAKE_SOURCE_DIR}/storage/shard.c
     ${CMAKE_SOURCE_DIR}/cluster/group_update.c)
   target_link_options(${name} PRIVATE -Wl,--wrap=wp_log_submit)
   target_compile_options(${name} PRIVATE -UWP_BUG -DWP_BUG=${number})
@@ -22,7 +22,7 @@ function(wp_cluster_bug number)
   add_test(NAME ${name} COMMAND ${name} --expect-breach)
   set_tests_properties(${name} PROPERTIES LABELS "unit;bug" TIMEOUT 120)
 endfunction()
-foreach(number IN ITEMS 10 11 12 13 14 15 16 17 18 19 20)
+foreach(number IN ITEMS 4 10 11 12 13 14 15 16 17 18 19 20 21)
   wp_cluster_bug(${number})
 endforeach()
 

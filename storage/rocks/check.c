@@ -72,9 +72,8 @@ static int position_read(struct rocks_store *store, uint32_t shard)
     if (error == WP_OK) {
         error = last_entry(store, shard, &last);
     }
-    uint64_t keeps;
     if (error == WP_OK) {
-        error = rocks_log_marker(store, shard, &store->marked[shard], &keeps);
+        error = rocks_log_marker(store, shard, &store->markers[shard]);
     }
     if (error != WP_OK) {
         return error;
@@ -205,7 +204,7 @@ int rocks_check_log(
     for (uint32_t shard = 0; shard < store->watermark.shard_count; shard++) {
         const struct wp_watermark_position *known = &store->watermark.filed[shard];
         struct wp_log_position *found = &store->positions[shard];
-        if (store->marked[shard] || (found->last >= known->index && found->term >= known->term)) {
+        if (store->markers[shard].kind != 0 || (found->last >= known->index && found->term >= known->term)) {
             continue;
         }
         if (!loss_accepted(config, shard)) {

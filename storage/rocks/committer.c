@@ -188,13 +188,13 @@ static void reset_complete(void *context, uint64_t tag)
 static int reset_queue(struct rocks_store *store, const struct rocks_reset *reset)
 {
     struct wp_log_position after = store->positions[reset->shard];
-    if (!reset->mark) {
+    if (reset->marker == NULL) {
         uint64_t term = reset->hard != NULL ? reset->hard->term : after.term;
         after =
             (struct wp_log_position){.floor = reset->floor, .term = reset->term > term ? reset->term : term};
         after.last = reset->floor > 0 ? reset->floor - 1 : 0;
     }
-    struct rocks_move move = {.shard = reset->shard, .resets = !reset->mark, .after = after};
+    struct rocks_move move = {.shard = reset->shard, .resets = reset->marker == NULL, .after = after};
     struct rocks_round *round = store->pending;
     struct rocks_done done = {reset_complete, store, store->resets_queued + 1};
     if (wp_buffer_append(&round->dones, &done, sizeof done) != WP_OK) {

@@ -22,6 +22,7 @@ struct rocks_install {
     rocksdb_sstfilewriter_t *writer; /* NULL between files */
     uint64_t file_bytes;
     uint32_t file_count;
+    bool marked;            /* the next open needs the files */
     struct wp_buffer value; /* header and value of one row */
 };
 
@@ -30,10 +31,10 @@ static void folder(const struct rocks_store *store, char path[ROCKS_PATH_SIZE + 
     snprintf(path, ROCKS_PATH_SIZE + 16, "%s/install", store->path);
 }
 
-static void file_path(const struct rocks_install *install, uint32_t number, char path[ROCKS_PATH_SIZE + 64])
+static void file_path(
+    const struct rocks_store *store, uint32_t shard, uint32_t number, char path[ROCKS_PATH_SIZE + 64])
 {
-    const struct rocks_store *store = (const struct rocks_store *)install->base.store;
-    snprintf(path, ROCKS_PATH_SIZE + 64, "%s/install/%u-%u.sst", store->path, install->base.shard, number);
+    snprintf(path, ROCKS_PATH_SIZE + 64, "%s/install/%u-%u.sst", store->path, shard, number);
 }
 
 int rocks_install_clean(struct rocks_store *store)
@@ -53,6 +54,18 @@ int rocks_install_clean(struct rocks_store *store)
     }
     closedir(directory);
     return WP_OK;
+}
+
+/* The files' names must be as durable as the marker that speaks of them. */
+static int install_folder_sync(struct rocks_store *store)
+{
+    char path[ROCKS_PATH_SIZE + 16];
+    folder(store, path);
+    int error = wp_directory_sync(path);
+    if (error != WP_OK) {
+        wp_store_note(&store->base, error, "cannot sync directory \"%s\": %s", path, strerror(errno));
+    }
+    return error;
 }
 
 int rocks_install_create(struct wp_store *base, uint32_t shard, struct wp_state_install **ret_install)
@@ -89,7 +102,7 @@ static int file_begin(struct rocks_install *install)
     if (install->file_count == FILES_MAX) {
         return WP_E_TOO_LARGE;
     }
-    file_path(install, install->file_count, path);
+    file_path(store, install->base.shard, install->file_count, path);
     install->writer = rocksdb_sstfilewriter_create(install->env_options, store->state_options);
     install->file_count++;
     install->file_bytes = 0;
@@ -145,61 +158,82 @@ static int applied_put(struct rocks_install *install, uint64_t index, uint64_t t
     return error != WP_OK ? error : file_finish(install);
 }
 
-static int ingest(struct rocks_install *install)
+int rocks_install_ingest(struct rocks_store *store, uint32_t shard, uint32_t file_count)
 {
-    struct rocks_store *store = (struct rocks_store *)install->base.store;
-    char(*paths)[ROCKS_PATH_SIZE + 64] = calloc(install->file_count, sizeof *paths);
-    const char **names = calloc(install->file_count, sizeof *names);
+    char(*paths)[ROCKS_PATH_SIZE + 64] = calloc(file_count, sizeof *paths);
+    const char **names = calloc(file_count, sizeof *names);
     char *text = NULL;
     if (paths == NULL || names == NULL) {
         free(paths);
         free(names);
-        return wp_store_fail(&store->base, WP_E_NOMEM, "out of memory while a shard is installed");
+        return wp_store_note(&store->base, WP_E_NOMEM, "out of memory while shard %u is installed", shard);
     }
-    for (uint32_t i = 0; i < install->file_count; i++) {
-        file_path(install, i, paths[i]);
+    for (uint32_t i = 0; i < file_count; i++) {
+        file_path(store, shard, i, paths[i]);
         names[i] = paths[i];
     }
     rocksdb_ingestexternalfileoptions_t *options = rocksdb_ingestexternalfileoptions_create();
     rocksdb_ingestexternalfileoptions_set_move_files(options, 1);
-    rocksdb_ingest_external_file(store->state, names, install->file_count, options, &text);
+    rocksdb_ingest_external_file(store->state, names, file_count, options, &text);
     rocksdb_ingestexternalfileoptions_destroy(options);
     free(paths);
     free(names);
-    return text != NULL ? rocks_state_fail(store, "instance state, taking over of files", &text) : WP_OK;
+    return text != NULL ? rocks_error(store, "instance state, taking over of files", &text) : WP_OK;
+}
+
+/* Everything that can still be refused: files whole and named on the disk, hard state as it will be. */
+static int commit_prepare(
+    struct rocks_install *install, struct wp_marker *marker, struct wp_log_hard_state *ret_after)
+{
+    struct rocks_store *store = (struct rocks_store *)install->base.store;
+    struct wp_log_hard_state before;
+    struct wp_log_position floor;
+    int error = applied_put(install, marker->index, marker->term);
+    if (error == WP_OK) {
+        error = install_folder_sync(store);
+    }
+    if (error == WP_OK) {
+        error = rocks_log_hard(store, install->base.shard, &before, &floor);
+    }
+    if (error != WP_OK) {
+        return error;
+    }
+    marker->file_count = install->file_count;
+    pthread_mutex_lock(&store->queue_guard);
+    uint64_t last = store->positions[install->base.shard].last;
+    pthread_mutex_unlock(&store->queue_guard);
+    return wp_hard_after_install(&before, last, marker, ret_after);
 }
 
 int rocks_install_commit(struct wp_state_install *base, uint64_t index, uint64_t term, uint64_t leader_term)
 {
     struct rocks_install *install = (struct rocks_install *)base;
     struct rocks_store *store = (struct rocks_store *)base->store;
-    struct wp_log_hard_state before;
+    struct wp_marker marker = {WP_MARKER_INSTALL, index, term, leader_term, 0};
     struct wp_log_hard_state after;
-    struct wp_log_position floor;
-    int error = applied_put(install, index, term);
-    if (error == WP_OK) {
-        error = rocks_log_hard(store, base->shard, &before, &floor);
-    }
+    int error = commit_prepare(install, &marker, &after);
     if (error != WP_OK) {
         return error; /* nothing has changed */
     }
-    pthread_mutex_lock(&store->queue_guard);
-    uint64_t last = store->positions[base->shard].last;
-    pthread_mutex_unlock(&store->queue_guard);
-    wp_hard_after_install(&before, last, index, term, leader_term, &after);
-    error = rocks_log_reset(store, &(struct rocks_reset){.shard = base->shard, .mark = true, .keeps = 1});
+    install->marked = true;
+    error = rocks_log_reset(store, &(struct rocks_reset){.shard = base->shard, .marker = &marker});
     if (error == WP_OK) {
         error = rocks_state_drop(store, base->shard);
-    }
-    if (error == WP_OK) {
-        error = ingest(install);
     }
     if (error != WP_OK) {
         return error;
     }
+    error = rocks_install_ingest(store, base->shard, install->file_count);
+    if (error != WP_OK) {
+        char note[sizeof store->base.error_text];
+        wp_store_error_text(&store->base, note, sizeof note);
+        return wp_store_fail(&store->base, error, "%s", note);
+    }
     rocks_state_set_applied(store, base->shard, index, term);
-    return rocks_log_reset(store,
+    error = rocks_log_reset(store,
         &(struct rocks_reset){.shard = base->shard, .floor = index + 1, .term = after.term, .hard = &after});
+    install->marked = error != WP_OK;
+    return error;
 }
 
 void rocks_install_destroy(struct wp_state_install *base)
@@ -208,9 +242,9 @@ void rocks_install_destroy(struct wp_state_install *base)
     if (install->writer != NULL) {
         rocksdb_sstfilewriter_destroy(install->writer);
     }
-    for (uint32_t i = 0; i < install->file_count; i++) {
+    for (uint32_t i = 0; i < install->file_count && !install->marked; i++) {
         char path[ROCKS_PATH_SIZE + 64];
-        file_path(install, i, path);
+        file_path((struct rocks_store *)base->store, base->shard, i, path);
         unlink(path);
     }
     rocksdb_envoptions_destroy(install->env_options);

@@ -115,19 +115,18 @@ int rocks_log_hard(struct rocks_store *store, uint32_t shard, struct wp_log_hard
     return error;
 }
 
-int rocks_log_marker(struct rocks_store *store, uint32_t shard, bool *ret_marked, uint64_t *ret_keeps)
+int rocks_log_marker(struct rocks_store *store, uint32_t shard, struct wp_marker *ret_marker)
 {
     uint8_t key[WP_HARD_KEY_SIZE];
     rocksdb_pinnableslice_t *pinned;
     struct wp_slice value = {0};
-    uint64_t unused;
     wp_hard_key(key, shard, WP_HARD_INSTALLING);
+    *ret_marker = (struct wp_marker){0};
     int error = hard_get(store, key, &pinned, &value);
-    *ret_marked = error == WP_OK && pinned != NULL;
     if (error != WP_OK || pinned == NULL) {
         return error;
     }
-    if (wp_pair_open(WP_RECORD_MARKER, wp_slice(key, sizeof key), value, ret_keeps, &unused) != WP_OK) {
+    if (wp_marker_open(wp_slice(key, sizeof key), value, ret_marker) != WP_OK) {
         error = hard_corrupt(store, shard, "marker of an installation");
     }
     rocksdb_pinnableslice_destroy(pinned);
@@ -164,8 +163,9 @@ int rocks_log_load(struct wp_store *base, uint32_t shard, uint64_t after, struct
         return error;
     }
     *ret_hard = hard;
-    *ret_first = loader.first;
-    *ret_last = loader.last;
+    bool empty = loader.last == 0 && loader.floor > 0;
+    *ret_first = empty ? loader.floor : loader.first;
+    *ret_last = empty ? loader.floor - 1 : loader.last;
     return WP_OK;
 }
 

@@ -216,10 +216,10 @@ static int instances_open(struct rocks_store *store, char *text, size_t text_siz
     }
     int error = rocks_state_load_applied(store);
     if (error == WP_OK) {
-        error = rocks_install_clean(store);
+        error = rocks_finish_marked(store);
     }
     if (error == WP_OK) {
-        error = rocks_wipe_marked(store);
+        error = rocks_install_clean(store);
     }
     if (error != WP_OK) {
         wp_store_error_text(&store->base, text, text_size);
@@ -316,7 +316,7 @@ static void store_free(struct rocks_store *store)
     pthread_mutex_destroy(&store->keeper_guard);
     pthread_cond_destroy(&store->keeper_wake);
     free(store->positions);
-    free(store->marked);
+    free(store->markers);
     free(store->shards);
     if (store->lock_fd >= 0) {
         close(store->lock_fd);
@@ -358,11 +358,11 @@ static struct rocks_store *store_create(const struct wp_store_config *config)
     condition_init(&store->flusher_wake);
     condition_init(&store->keeper_wake);
     store->positions = calloc(WP_STORE_SHARDS_MAX, sizeof *store->positions);
-    store->marked = calloc(WP_STORE_SHARDS_MAX, sizeof *store->marked);
+    store->markers = calloc(WP_STORE_SHARDS_MAX, sizeof *store->markers);
     store->shards = calloc(WP_STORE_SHARDS_MAX, sizeof *store->shards);
     store->pending = &store->rounds[0];
     snprintf(store->path, sizeof store->path, "%s", config->path);
-    if (store->positions == NULL || store->marked == NULL || store->shards == NULL ||
+    if (store->positions == NULL || store->markers == NULL || store->shards == NULL ||
         wp_watermark_init(&store->watermark, store->path, WP_STORE_SHARDS_MAX) != WP_OK) {
         store_free(store);
         return NULL;

@@ -59,9 +59,8 @@ struct rocks_move {
 /* What becomes of the log of a shard as a whole. */
 struct rocks_reset {
     uint32_t shard;
-    bool mark;      /* only the marker is set (and hard state replaced) */
-    uint64_t keeps; /* with mark: 1 when the replica goes on under its id */
-    uint64_t floor; /* without: everything else goes, and the log goes on here; 0 = anywhere */
+    const struct wp_marker *marker; /* only it is set (and hard state replaced) */
+    uint64_t floor; /* without marker: everything else goes, and the log goes on here; 0 = anywhere */
     uint64_t term;  /* of the floor */
     const struct wp_log_hard_state *hard; /* NULL = unchanged */
 };
@@ -97,8 +96,8 @@ struct rocks_store {
     struct rocks_round rounds[2];
     struct rocks_round *pending;
     struct wp_log_position *positions; /* WP_STORE_SHARDS_MAX; as queued */
-    bool *marked;           /* WP_STORE_SHARDS_MAX; found at the open with the marker `installing` */
-    uint64_t resets_queued; /* numbers of resets */
+    struct wp_marker *markers;         /* WP_STORE_SHARDS_MAX; as found at the open; kind 0 = none */
+    uint64_t resets_queued;            /* numbers of resets */
     uint64_t resets_done;
     pthread_cond_t reset_done;
     bool committer_waits;
@@ -134,8 +133,8 @@ int rocks_error(struct rocks_store *store, const char *operation, char **text);
 
 /* shard.c */
 int rocks_shard_wipe(struct wp_store *store, uint32_t shard, const struct wp_log_hard_state *hard);
-/* Finishes what a crash interrupted: wipes each shard that carries the marker. Before the threads start. */
-int rocks_wipe_marked(struct rocks_store *store);
+/* Finishes what a crash interrupted, for each shard that carries a marker. Before the threads start. */
+int rocks_finish_marked(struct rocks_store *store);
 /* Puts `reset` into a batch of the log instance. */
 void rocks_reset_build(
     struct rocks_store *store, rocksdb_writebatch_t *batch, const struct rocks_reset *reset);
@@ -150,6 +149,8 @@ int rocks_install_commit(
 void rocks_install_destroy(struct wp_state_install *install);
 /* Makes the folder, or removes what an earlier process left in it. */
 int rocks_install_clean(struct rocks_store *store);
+/* Takes over the files of an installation. WP_E_CORRUPT, WP_E_IO ...: they are not all there, or damaged. */
+int rocks_install_ingest(struct rocks_store *store, uint32_t shard, uint32_t file_count);
 
 /* check.c: what the log on disk holds, found by a read-only open so that a refused start changes nothing.
  * Fills `positions`; with `watermark` positions that the log does not reach: WP_E_FORGOTTEN with a sentence
@@ -177,8 +178,8 @@ int rocks_log_term(struct wp_store *store, uint32_t shard, uint64_t index, uint6
 /* Hard state and floor (with the term it was set in) of a shard; zeros when never written. */
 int rocks_log_hard(struct rocks_store *store, uint32_t shard, struct wp_log_hard_state *ret_hard,
     struct wp_log_position *ret_floor);
-/* Whether the shard carries the marker, and its `keeps`. */
-int rocks_log_marker(struct rocks_store *store, uint32_t shard, bool *ret_marked, uint64_t *ret_keeps);
+/* kind 0: the shard carries none. */
+int rocks_log_marker(struct rocks_store *store, uint32_t shard, struct wp_marker *ret_marker);
 
 /* state.c */
 struct wp_state_batch *rocks_batch_create(struct wp_store *store);

@@ -5,8 +5,9 @@
  *   -> ONE synced write in log: entries, floor and marker go, hard state and new floor come
  *
  * Invariants:
- *   1. from the marker to the last write the next open wipes the shard whatever it finds; nothing else looks
- * at it, and no check compares it with the watermark;
+ *   1. from the marker to the last write the next open goes on where the crash was, before anything else
+ * looks at the shard, and no check compares it with the watermark; an installation whose files are damaged
+ * becomes a wipe;
  *   2. the watermark file forgets the shard before the last write is made: it never promises more than the
  * log will hold. */
 #include "base/error.h"
@@ -19,18 +20,16 @@ static void build_marker(
     struct rocks_store *store, rocksdb_writebatch_t *batch, const struct rocks_reset *reset)
 {
     uint8_t key[WP_HARD_KEY_SIZE];
-    uint8_t record[WP_MARKER_RECORD_SIZE];
     wp_hard_key(key, reset->shard, WP_HARD_INSTALLING);
-    if (!reset->mark) {
+    if (reset->marker == NULL) {
         rocksdb_writebatch_delete_cf(batch, store->hard, (const char *)key, sizeof key);
         return;
     }
 #if WP_BUG != 5 /* the marker is not written */
-    wp_pair_seal(WP_RECORD_MARKER, wp_slice(key, sizeof key), reset->keeps, 0, record);
+    uint8_t record[WP_MARKER_RECORD_SIZE];
+    wp_marker_seal(wp_slice(key, sizeof key), reset->marker, record);
     rocksdb_writebatch_put_cf(
         batch, store->hard, (const char *)key, sizeof key, (const char *)record, sizeof record);
-#else
-    (void)record;
 #endif
 }
 
@@ -58,7 +57,7 @@ static void build_clear(
 void rocks_reset_build(
     struct rocks_store *store, rocksdb_writebatch_t *batch, const struct rocks_reset *reset)
 {
-    if (!reset->mark) {
+    if (reset->marker == NULL) {
         build_clear(store, batch, reset);
     }
     build_marker(store, batch, reset);
@@ -103,20 +102,18 @@ int rocks_shard_wipe(struct wp_store *base, uint32_t shard, const struct wp_log_
     struct wp_log_hard_state before;
     struct wp_log_hard_state after;
     struct wp_log_position floor;
+    struct wp_marker marker;
     int error = rocks_log_hard(store, shard, &before, &floor);
-    if (error != WP_OK) {
-        return error;
-    }
     pthread_mutex_lock(&store->queue_guard);
     uint64_t last = store->positions[shard].last;
     pthread_mutex_unlock(&store->queue_guard);
-    error = wp_hard_after_wipe(&before, last, wanted, &after);
+    if (error == WP_OK) {
+        error = wp_hard_after_wipe(&before, last, wanted, &after, &marker);
+    }
     if (error != WP_OK) {
         return error;
     }
-    bool keeps = before.replica == 0 || before.replica == wanted->replica;
-    error = rocks_log_reset(
-        store, &(struct rocks_reset){.shard = shard, .mark = true, .keeps = keeps, .hard = &after});
+    error = rocks_log_reset(store, &(struct rocks_reset){.shard = shard, .marker = &marker, .hard = &after});
     if (error == WP_OK) {
         error = rocks_state_drop(store, shard);
     }
@@ -126,52 +123,71 @@ int rocks_shard_wipe(struct wp_store *base, uint32_t shard, const struct wp_log_
     return error;
 }
 
-/* The same from the state drop on, written at once: the committer does not run yet. */
-static int wipe_finish(struct rocks_store *store, uint32_t shard)
+/* --- after a crash ----------------------------------------------------------------------------- */
+
+/* The new rows, when the marker is that of an installation: there already, or taken over now. */
+static bool rows_installed(struct rocks_store *store, uint32_t shard, const struct wp_marker *marker)
 {
+    if (marker->kind != WP_MARKER_INSTALL) {
+        return false;
+    }
+    struct rocks_shard *found = &store->shards[shard];
+    if (found->applied_index == marker->index && found->applied_term == marker->term) {
+        return true; /* rows and position are taken over in one step */
+    }
+    return rocks_state_drop(store, shard) == WP_OK &&
+           rocks_install_ingest(store, shard, (uint32_t)marker->file_count) == WP_OK;
+}
+
+/* The last steps, written at once: the committer does not run yet. */
+static int marked_finish(struct rocks_store *store, uint32_t shard)
+{
+    const struct wp_marker *marker = &store->markers[shard];
     struct wp_log_hard_state before;
     struct wp_log_hard_state after;
     struct wp_log_position floor;
-    bool marked;
-    uint64_t keeps = 0;
     int error = rocks_log_hard(store, shard, &before, &floor);
-    if (error == WP_OK) {
-        error = rocks_log_marker(store, shard, &marked, &keeps);
+    if (error != WP_OK) {
+        return error;
     }
-    if (error == WP_OK) {
-        error = rocks_state_drop(store, shard);
-    }
+    bool installed = rows_installed(store, shard, marker);
+    error = installed ? WP_OK : rocks_state_drop(store, shard);
     if (error == WP_OK) {
         error = wp_watermark_reset(&store->watermark, shard);
     }
     if (error != WP_OK) {
         return error;
     }
-    error = wp_hard_after_wipe(&before, keeps != 0 ? store->positions[shard].last : 0, &before, &after);
-    if (error != WP_OK) {
-        return error;
-    }
+    wp_hard_after_crash(&before, store->positions[shard].last, marker, installed, &after);
+    struct rocks_reset reset = {
+        .shard = shard, .floor = installed ? marker->index + 1 : 0, .term = after.term, .hard = &after};
     rocksdb_writebatch_t *batch = rocksdb_writebatch_create();
-    rocks_reset_build(store, batch, &(struct rocks_reset){.shard = shard, .hard = &after});
+    rocks_reset_build(store, batch, &reset);
     char *text = NULL;
     rocksdb_write(store->log, store->write_synced, batch, &text);
     rocksdb_writebatch_destroy(batch);
     if (text != NULL) {
-        return rocks_error(store, "instance log, wipe of a shard", &text);
+        return rocks_error(store, "instance log, end of a wipe or installation", &text);
     }
-    wp_log(WP_LOG_WARN, "shard_wiped", "shard=%u term=%llu lost_index=%llu", shard,
-        (unsigned long long)after.term, (unsigned long long)after.lost_index);
-    store->positions[shard] = (struct wp_log_position){.term = after.term};
-    wp_watermark_put(&store->watermark, shard, after.term, 0);
+    wp_log(WP_LOG_WARN, installed ? "shard_install_finished" : "shard_wiped",
+        "shard=%u term=%llu lost_index=%llu", shard, (unsigned long long)after.term,
+        (unsigned long long)after.lost_index);
+    uint64_t last = installed ? marker->index : 0;
+    if (installed) {
+        rocks_state_set_applied(store, shard, marker->index, marker->term);
+    }
+    store->positions[shard] =
+        (struct wp_log_position){.floor = reset.floor, .last = last, .term = after.term};
+    wp_watermark_put(&store->watermark, shard, after.term, last);
     return WP_OK;
 }
 
-int rocks_wipe_marked(struct rocks_store *store)
+int rocks_finish_marked(struct rocks_store *store)
 {
     int error = WP_OK;
     for (uint32_t shard = 0; error == WP_OK && shard < WP_STORE_SHARDS_MAX; shard++) {
-        if (store->marked[shard]) {
-            error = wipe_finish(store, shard);
+        if (store->markers[shard].kind != 0) {
+            error = marked_finish(store, shard);
         }
     }
     return error;

@@ -59,7 +59,7 @@ int sim_log_submit(struct wp_store *base, const struct wp_log_write *write)
     return WP_OK;
 }
 
-void sim_log_put_pair(struct sim_node **log, uint32_t shard, enum wp_hard_tag tag,
+static void put_pair(struct sim_node **log, uint32_t shard, enum wp_hard_tag tag,
     enum wp_record_family family, uint64_t first, uint64_t second)
 {
     uint8_t key[1 + WP_HARD_KEY_SIZE];
@@ -78,6 +78,25 @@ void sim_log_put_hard(struct sim_node **log, uint32_t shard, const struct wp_log
     wp_hard_seal(wp_slice(key + 1, WP_HARD_KEY_SIZE), hard, record->data);
     sim_map_put(log, wp_slice(key, sizeof key), record);
     wp_bytes_release(&record);
+}
+
+void sim_log_put_marker(struct sim_node **log, uint32_t shard, const struct wp_marker *marker)
+{
+    uint8_t key[1 + WP_HARD_KEY_SIZE];
+    hard_map_key(key, shard, WP_HARD_INSTALLING);
+    struct wp_bytes *record = sim_bytes_create(WP_MARKER_RECORD_SIZE);
+    wp_marker_seal(wp_slice(key + 1, WP_HARD_KEY_SIZE), marker, record->data);
+    sim_map_put(log, wp_slice(key, sizeof key), record);
+    wp_bytes_release(&record);
+}
+
+bool sim_log_marker(const struct sim_node *log, uint32_t shard, struct wp_marker *ret_marker)
+{
+    uint8_t key[1 + WP_HARD_KEY_SIZE];
+    hard_map_key(key, shard, WP_HARD_INSTALLING);
+    const struct sim_node *node = sim_map_find(log, wp_slice(key, sizeof key));
+    return node != NULL &&
+           wp_marker_open(wp_slice(key + 1, WP_HARD_KEY_SIZE), sim_node_value(node), ret_marker) == WP_OK;
 }
 
 static void delete_entries(struct sim_node **log, uint32_t shard, uint64_t from, uint64_t to)
@@ -119,7 +138,7 @@ static int frame_apply(struct sim_node **log, struct sim_frame *frame)
     }
     if (frame->floor != 0) {
         delete_entries(log, frame->shard, 0, frame->floor);
-        sim_log_put_pair(log, frame->shard, WP_HARD_FLOOR, WP_RECORD_FLOOR, frame->floor, frame->floor_term);
+        put_pair(log, frame->shard, WP_HARD_FLOOR, WP_RECORD_FLOOR, frame->floor, frame->floor_term);
     }
     return WP_OK;
 }
@@ -175,7 +194,7 @@ void sim_log_reset(struct sim_node **log, uint32_t shard, const struct wp_log_ha
     sim_map_delete(log, wp_slice(key, sizeof key));
     sim_log_put_hard(log, shard, hard);
     if (floor != 0) {
-        sim_log_put_pair(log, shard, WP_HARD_FLOOR, WP_RECORD_FLOOR, floor, floor_term);
+        put_pair(log, shard, WP_HARD_FLOOR, WP_RECORD_FLOOR, floor, floor_term);
     }
 }
 
@@ -222,8 +241,9 @@ int sim_log_load(struct wp_store *base, uint32_t shard, uint64_t after, struct w
         return error;
     }
     *ret_hard = hard;
-    *ret_first = loader.first;
-    *ret_last = loader.last;
+    bool empty = loader.last == 0 && loader.floor > 0;
+    *ret_first = empty ? loader.floor : loader.first;
+    *ret_last = empty ? loader.floor - 1 : loader.last;
     return WP_OK;
 }
 

@@ -21,8 +21,8 @@ static int step(struct sim_store *store)
 }
 
 /* What other shards have on its way is synced first: the log is one. */
-static int step_mark(
-    struct sim_store *store, uint32_t shard, bool keeps, const struct wp_log_hard_state *hard)
+static int step_mark(struct sim_store *store, uint32_t shard, const struct wp_marker *marker,
+    const struct wp_log_hard_state *hard)
 {
     while (wp_sim_pending(&store->base) > 0) {
         int error = wp_sim_sync(&store->base, 0);
@@ -35,9 +35,9 @@ static int step_mark(
         return error;
     }
 #if WP_BUG != 5 /* the marker is not written */
-    sim_log_put_pair(&store->log, shard, WP_HARD_INSTALLING, WP_RECORD_MARKER, keeps, 0);
+    sim_log_put_marker(&store->log, shard, marker);
 #else
-    (void)keeps;
+    (void)marker;
 #endif
     if (hard != NULL) {
         sim_log_put_hard(&store->log, shard, hard);
@@ -88,48 +88,21 @@ int sim_shard_wipe(struct wp_store *base, uint32_t shard, const struct wp_log_ha
     struct sim_store *store = (struct sim_store *)base;
     struct wp_log_hard_state before;
     struct wp_log_hard_state after;
+    struct wp_marker marker;
     int error = sim_log_hard(store, shard, &before);
     if (error == WP_OK) {
-        error = wp_hard_after_wipe(&before, store->positions[shard].last, wanted, &after);
+        error = wp_hard_after_wipe(&before, store->positions[shard].last, wanted, &after, &marker);
     }
-    if (error != WP_OK) {
-        return error;
+    if (error == WP_OK) {
+        error = step_mark(store, shard, &marker, &after);
     }
-    bool keeps = before.replica == 0 || before.replica == wanted->replica;
-    error = step_mark(store, shard, keeps, &after);
     if (error == WP_OK) {
         error = step_drop(store, shard);
     }
     return error != WP_OK ? error : step_switch(store, shard, &after, 0, 0);
 }
 
-static bool marked(const struct sim_store *store, uint32_t shard, uint64_t *ret_keeps)
-{
-    uint8_t key[1 + WP_HARD_KEY_SIZE] = {SIM_HARD};
-    uint64_t unused;
-    wp_hard_key(key + 1, shard, WP_HARD_INSTALLING);
-    const struct sim_node *node = sim_map_find(store->log, wp_slice(key, sizeof key));
-    return node != NULL && wp_pair_open(WP_RECORD_MARKER, wp_slice(key + 1, WP_HARD_KEY_SIZE),
-                               sim_node_value(node), ret_keeps, &unused) == WP_OK;
-}
-
-void sim_wipe_marked(struct sim_store *store)
-{
-    for (uint32_t shard = 0; shard < WP_STORE_SHARDS_MAX; shard++) {
-        struct wp_log_hard_state before;
-        struct wp_log_hard_state after;
-        uint64_t keeps;
-        if (!marked(store, shard, &keeps) || sim_log_hard(store, shard, &before) != WP_OK) {
-            continue;
-        }
-        uint64_t last = keeps != 0 ? store->positions[shard].last : 0;
-        if (wp_hard_after_wipe(&before, last, &before, &after) == WP_OK) {
-            drop_rows(&store->state, shard);
-            sim_state_flush(&store->base);
-            step_switch(store, shard, &after, 0, 0);
-        }
-    }
-}
+/* --- installation ------------------------------------------------------------------------------ */
 
 int sim_install_create(struct wp_store *base, uint32_t shard, struct wp_state_install **ret_install)
 {
@@ -151,20 +124,44 @@ int sim_install_add(struct wp_state_install *base, struct wp_slice key, struct w
     return WP_OK;
 }
 
+static void files_remove(struct sim_store *store, uint32_t shard)
+{
+    uint8_t from[4];
+    uint8_t to[4];
+    wp_put_u32be(from, shard);
+    wp_put_u32be(to, shard + 1);
+    sim_map_delete_range(&store->files, wp_slice(from, sizeof from), wp_slice(to, sizeof to));
+}
+
+static void files_write(struct sim_store *store, const struct sim_install *install)
+{
+    files_remove(store, install->base.shard);
+    const struct sim_node *node = sim_map_first_from(install->rows, wp_slice(NULL, 0));
+    for (; node != NULL; node = sim_map_first_after(install->rows, sim_node_key(node))) {
+        struct wp_bytes *key = sim_bytes_create(4 + node->key_size);
+        wp_put_u32be(key->data, install->base.shard);
+        memcpy(key->data + 4, node->key, node->key_size);
+        sim_map_put(&store->files, wp_slice(key->data, key->size), node->value);
+        wp_bytes_release(&key);
+    }
+}
+
 /* Rows and position become durable together, as the files of one ingestion. */
-static int step_take_over(
-    struct sim_store *store, const struct sim_install *install, uint64_t index, uint64_t term)
+static int step_take_over(struct sim_store *store, uint32_t shard, const struct wp_marker *marker)
 {
     int error = step(store);
     if (error != WP_OK) {
         return error;
     }
-    const struct sim_node *node = sim_map_first_from(install->rows, wp_slice(NULL, 0));
-    while (node != NULL) {
-        sim_map_put(&store->state, sim_node_key(node), node->value);
-        node = sim_map_first_after(install->rows, sim_node_key(node));
+    uint8_t from[4];
+    wp_put_u32be(from, shard);
+    const struct sim_node *node = sim_map_first_from(store->files, wp_slice(from, sizeof from));
+    for (; node != NULL && wp_get_u32be(node->key) == shard;
+         node = sim_map_first_after(store->files, sim_node_key(node))) {
+        sim_map_put(&store->state, wp_slice(node->key + 4, node->key_size - 4), node->value);
     }
-    sim_state_put_applied(&store->state, install->base.shard, index, term);
+    sim_state_put_applied(&store->state, shard, marker->index, marker->term);
+    files_remove(store, shard);
     return sim_state_flush(&store->base);
 }
 
@@ -174,17 +171,21 @@ int sim_install_commit(struct wp_state_install *base, uint64_t index, uint64_t t
     struct sim_store *store = (struct sim_store *)base->store;
     struct wp_log_hard_state before;
     struct wp_log_hard_state after;
+    struct wp_marker marker = {WP_MARKER_INSTALL, index, term, leader_term, 1};
     int error = sim_log_hard(store, base->shard, &before);
+    if (error == WP_OK) {
+        error = wp_hard_after_install(&before, store->positions[base->shard].last, &marker, &after);
+    }
     if (error != WP_OK) {
         return error;
     }
-    wp_hard_after_install(&before, store->positions[base->shard].last, index, term, leader_term, &after);
-    error = step_mark(store, base->shard, true, NULL);
+    files_write(store, install);
+    error = step_mark(store, base->shard, &marker, NULL);
     if (error == WP_OK) {
         error = step_drop(store, base->shard);
     }
     if (error == WP_OK) {
-        error = step_take_over(store, install, index, term);
+        error = step_take_over(store, base->shard, &marker);
     }
     return error != WP_OK ? error : step_switch(store, base->shard, &after, index + 1, after.term);
 }
@@ -194,4 +195,40 @@ void sim_install_destroy(struct wp_state_install *base)
     struct sim_install *install = (struct sim_install *)base;
     sim_map_release(&install->rows);
     free(install);
+}
+
+/* --- after a crash ----------------------------------------------------------------------------- */
+
+static void marked_finish(struct sim_store *store, uint32_t shard, const struct wp_marker *marker)
+{
+    struct wp_log_hard_state before;
+    struct wp_log_hard_state after;
+    uint64_t index = 0;
+    uint64_t term = 0;
+    if (sim_log_hard(store, shard, &before) != WP_OK) {
+        return;
+    }
+    bool installed = marker->kind == WP_MARKER_INSTALL;
+    wp_state_applied(&store->base, shard, &index, &term);
+    bool there = installed && index == marker->index && term == marker->term;
+    if (!there) {
+        drop_rows(&store->state, shard);
+        sim_state_flush(&store->base);
+    }
+    if (installed && !there) {
+        step_take_over(store, shard, marker);
+    }
+    wp_hard_after_crash(&before, store->positions[shard].last, marker, installed, &after);
+    step_switch(store, shard, &after, installed ? marker->index + 1 : 0, installed ? after.term : 0);
+}
+
+void sim_finish_marked(struct sim_store *store)
+{
+    for (uint32_t shard = 0; shard < WP_STORE_SHARDS_MAX; shard++) {
+        struct wp_marker marker;
+        if (sim_log_marker(store->log, shard, &marker)) {
+            marked_finish(store, shard, &marker);
+        }
+    }
+    sim_map_release(&store->files);
 }

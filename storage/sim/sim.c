@@ -35,6 +35,7 @@ static void sim_close(struct wp_store *base)
     sim_map_release(&store->state);
     sim_map_release(&store->log);
     sim_map_release(&store->facts);
+    sim_map_release(&store->files);
     wp_buffer_free(&store->wal);
     wp_buffer_free(&store->pending);
     wp_buffer_free(&store->boundaries);
@@ -232,6 +233,7 @@ static struct sim_store *image_create(const struct sim_store *from, struct sim_n
     image->flush_bytes = from->flush_bytes;
     image->log = sim_map_retain(from->log);
     image->facts = sim_map_retain(from->facts);
+    image->files = sim_map_retain(from->files);
     image->state = sim_map_retain(state);
     image->flushed = sim_map_retain(state);
     return image;
@@ -254,7 +256,7 @@ struct wp_store *wp_sim_crash(struct wp_store *base, uint64_t seed)
     sim_log_replay(&image->log, wp_slice(wal.data, wal.size));
     wp_buffer_free(&wal);
     sim_log_positions(image);
-    sim_wipe_marked(image);
+    sim_finish_marked(image);
     return &image->base;
 }
 

@@ -43,6 +43,7 @@ struct sim_store {
     uint64_t flush_bytes;
 
     struct sim_node *facts;
+    struct sim_node *files; /* of installations: shard(4), then the key with its tag; durable at once */
 };
 
 /* sim.c */
@@ -69,14 +70,15 @@ int sim_log_hard(struct sim_store *store, uint32_t shard, struct wp_log_hard_sta
 /* Removes entries and floor of a shard; sets hard state and, unless 0, the floor. */
 void sim_log_reset(struct sim_node **log, uint32_t shard, const struct wp_log_hard_state *hard,
     uint64_t floor, uint64_t floor_term);
-void sim_log_put_pair(struct sim_node **log, uint32_t shard, enum wp_hard_tag tag,
-    enum wp_record_family family, uint64_t first, uint64_t second);
+void sim_log_put_marker(struct sim_node **log, uint32_t shard, const struct wp_marker *marker);
+/* False when there is none. */
+bool sim_log_marker(const struct sim_node *log, uint32_t shard, struct wp_marker *ret_marker);
 void sim_log_put_hard(struct sim_node **log, uint32_t shard, const struct wp_log_hard_state *hard);
 
 /* shard.c */
 int sim_shard_wipe(struct wp_store *store, uint32_t shard, const struct wp_log_hard_state *hard);
-/* At an open: wipes each shard that carries the marker. */
-void sim_wipe_marked(struct sim_store *store);
+/* At an open: finishes what a crash interrupted, for each shard that carries a marker. */
+void sim_finish_marked(struct sim_store *store);
 int sim_install_create(struct wp_store *store, uint32_t shard, struct wp_state_install **ret_install);
 int sim_install_add(struct wp_state_install *install, struct wp_slice key, struct wp_slice value);
 int sim_install_commit(struct wp_state_install *install, uint64_t index, uint64_t term, uint64_t leader_term);

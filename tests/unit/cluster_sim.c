@@ -32,6 +32,13 @@ struct sim_message {
     struct wp_bytes *bytes;
 };
 
+/* A snapshot on its way to a node. */
+struct sim_pull {
+    uint64_t due_ms; /* 0 = none */
+    uint32_t from;
+    uint64_t term;
+};
+
 struct sim_node {
     struct sim *sim;
     uint32_t number; /* raft id - 1 */
@@ -47,6 +54,7 @@ struct sim_node {
     uint64_t applied_index;
     uint64_t chain;              /* hash of all commands applied, kept in state */
     uint64_t terms[SIM_INDEXES]; /* of the log as handed out, by index */
+    struct sim_pull pull;
     uint64_t led_term;
     uint64_t seen_term; /* when faults last looked */
 };
@@ -383,6 +391,20 @@ static void node_send(void *context, uint64_t to, struct wp_bytes *message)
     }
 }
 
+static void node_snapshot_needed(void *context, uint64_t peer, uint64_t term, uint64_t index)
+{
+    struct sim_node *node = context;
+    struct sim *sim = node->sim;
+    (void)index;
+    if (peer == 0 || peer > SIM_NODES_MAX || sim->blocked[node->number][peer - 1]) {
+        return;
+    }
+    struct sim_pull *pull = &sim->nodes[peer - 1].pull;
+    if (pull->due_ms == 0 || term > pull->term) {
+        *pull = (struct sim_pull){sim->now_ms + 1 + below(sim, 80), node->number, term};
+    }
+}
+
 /* --- nodes ------------------------------------------------------------------------------------- */
 
 static void bootstrap(const struct sim *sim, uint32_t number, struct wp_membership *ret_membership)
@@ -404,11 +426,15 @@ static void node_start(struct sim_node *node)
     struct wp_group_config config = {
         .replica_id = node->number + 1,
         .seed = (uint32_t)wp_prng_next(&sim->prng),
-        .log_keep_entries = sim->options.compaction ? 40 : SIM_INDEXES,
+        .log_keep_entries = sim->options.snapshots    ? 5
+                            : sim->options.compaction ? 40
+                                                      : SIM_INDEXES,
+        .inflight_entries = sim->options.snapshots ? 4 : 8,
         .election_ms = SIM_ELECTION_MS,
         .heartbeat_ms = SIM_HEARTBEAT_MS,
     };
-    struct wp_group_callbacks callbacks = {node, node_apply, node_leading, node_wake, node_send};
+    struct wp_group_callbacks callbacks = {
+        node, node_apply, node_leading, node_wake, node_send, node_snapshot_needed};
     bootstrap(sim, node->number, &config.bootstrap);
     node->batch = wp_state_batch_create(node->disk);
     WP_ASSERT(node->batch);
@@ -420,6 +446,12 @@ static void node_start(struct sim_node *node)
     node->reported_tag = 0;
     node->commit_index = 0;
     node->led_term = 0;
+    uint64_t applied;
+    uint64_t applied_term;
+    wp_state_applied(node->disk, SIM_SHARD, &applied, &applied_term);
+    for (uint64_t i = 1; i <= applied; i++) {
+        node->terms[i] = sim->committed[i].term; /* a snapshot brings no log */
+    }
     uint64_t last = disk_log_last(node->disk, SIM_SHARD);
     for (uint64_t i = disk_log_first(node->disk, SIM_SHARD); i && i <= last; i++) {
         node->terms[i] = disk_log_term(node->disk, SIM_SHARD, i);
@@ -436,16 +468,93 @@ static void node_start(struct sim_node *node)
 
 /* Of the writes on their way a prefix reaches the disk without anybody hearing of it, the rest is lost or
  * torn; state falls back to any of its batches since the last flush. */
+static bool forgetful(const struct sim_node *node)
+{
+    return disk_hard(node->disk, SIM_SHARD).lost_index != 0;
+}
+
+/* One at a time: what one forgets the others still hold. */
+static void node_forget(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    for (uint32_t i = 0; i < sim->options.node_count; i++) {
+        if (forgetful(&sim->nodes[i])) {
+            return;
+        }
+    }
+    struct wp_log_hard_state hard = disk_hard(node->disk, SIM_SHARD);
+    if (hard.replica != 0) {
+        WP_ASSERT(wp_store_shard_wipe(node->disk, SIM_SHARD, &hard) == WP_OK);
+        sim->result->forgot++;
+        trace(sim, 9, node->number, hard.term);
+    }
+}
+
 static void node_crash(struct sim_node *node, uint64_t down_ms)
 {
     struct sim *sim = node->sim;
     wp_state_batch_destroy(&node->batch);
     disk_crash(&node->disk, wp_prng_next(&sim->prng));
     wp_group_destroy(&node->group);
+    if (sim->options.forgetting && !sim->healed && chance(sim, 60)) {
+        node_forget(node);
+    }
     node->restart_ms = sim->now_ms + 1 + below(sim, down_ms);
     node->paused_until_ms = 0;
     sim->result->crashes++;
     trace(sim, 7, node->number, node->restart_ms);
+}
+
+/* Rows of the source go to this node's disk, the power may fail on the way, and the node starts with what is
+ * there. */
+static void node_install(struct sim_node *node, struct sim_node *source)
+{
+    struct sim *sim = node->sim;
+    uint64_t index;
+    uint64_t term;
+    struct wp_state_install *install;
+    struct wp_state_iter *view = wp_state_view_create(source->disk, SIM_SHARD, &index, &term);
+    WP_ASSERT(view && wp_state_install_begin(node->disk, SIM_SHARD, &install) == WP_OK);
+    for (; wp_state_iter_valid(view); wp_state_iter_next(view)) {
+        WP_ASSERT(wp_state_install_add(install, wp_state_iter_key(view), wp_state_iter_value(view)) == WP_OK);
+    }
+    wp_state_iter_destroy(&view);
+    while (wp_sim_pending(node->disk) > 0) {
+        wp_sim_sync(node->disk, 0);
+    }
+    bool fails = chance(sim, 300);
+    wp_sim_fail_step(node->disk, fails ? 1 + (uint32_t)below(sim, 5) : 0);
+    int error = wp_state_install_commit(&install, index, term, node->pull.term);
+    sim->result->snapshots += error == WP_OK;
+    sim->result->cut_off += error == WP_E_IO;
+    trace(sim, 8, node->number, index + (uint64_t)(error != WP_OK));
+    node->pull.due_ms = 0;
+    if (error == WP_OK || error == WP_E_INVALID) {
+        wp_state_batch_destroy(&node->batch);
+        wp_group_destroy(&node->group);
+        node->restart_ms = sim->now_ms + 1;
+    } else {
+        node_crash(node, 20);
+    }
+}
+
+static void node_pull(struct sim_node *node)
+{
+    struct sim *sim = node->sim;
+    struct sim_node *source = &sim->nodes[node->pull.from];
+    if (node->pull.due_ms == 0 || sim->now_ms < node->pull.due_ms) {
+        return;
+    }
+    uint64_t here;
+    uint64_t there;
+    uint64_t term;
+    wp_state_applied(node->disk, SIM_SHARD, &here, &term);
+    wp_state_applied(source->disk, SIM_SHARD, &there, &term);
+    if (!source->group || sim->blocked[source->number][node->number] || there <= here) {
+        node->pull.due_ms = 0;
+        return;
+    }
+    node_install(node, source);
 }
 
 static void node_disk(struct sim_node *node)
@@ -541,6 +650,12 @@ static void node_step(struct sim_node *node)
         return;
     }
     node_disk(node);
+    if (sim->options.snapshots && !sim->result->breach[0]) {
+        node_pull(node);
+        if (!node->group) {
+            return;
+        }
+    }
     if ((sim->now_ms + node->number) % SIM_TICK_MS == 0 && !sim->result->breach[0]) {
         check_error(node, wp_group_tick(node->group, sim->now_ms));
     }
@@ -550,7 +665,8 @@ static void node_step(struct sim_node *node)
     if (chance(sim, sim->healed ? 5 : 150)) {
         node_propose(node);
     }
-    if (!sim->healed && chance(sim, 4)) {
+    /* A leader that remembers what a forgetful one once held sends it nothing more: another one must lead. */
+    if ((!sim->healed && chance(sim, 4)) || (sim->options.forgetting && chance(sim, 10))) {
         node_transfer(node);
     }
     if (sim->options.membership && wp_group_leading(node->group) && !sim->healed && chance(sim, 12)) {

@@ -21,6 +21,12 @@ struct sim_options {
     bool membership;     /* changes of membership, starting with three of five */
     /* Logs are cut close behind; only crashes and short restarts, so that nobody falls behind them. */
     bool compaction;
+    /* Logs are cut close behind, with all faults: who falls behind gets a snapshot, and may crash at each of
+     * its steps. */
+    bool snapshots;
+    /* Now and then a crash takes shard and log of one node, as when the files of an installation are damaged.
+     */
+    bool forgetting;
     bool early; /* followers are told when the leader's connection breaks; leases are not checked */
     uint32_t duration_ms;
 };
@@ -35,6 +41,9 @@ struct sim_result {
     uint64_t changes;   /* membership changes committed */
     uint64_t transfers; /* of leadership, begun */
     uint64_t leases;    /* milliseconds in which an answer left a leader with one */
+    uint64_t snapshots; /* installed */
+    uint64_t cut_off;   /* installations that a crash interrupted */
+    uint64_t forgot;    /* nodes that lost shard and log, but not their hard state */
     uint64_t compacted; /* nodes whose log no longer begins at 1 */
 };
 

@@ -77,7 +77,7 @@ static void node_send(void *context, uint64_t to, struct wp_bytes *message)
 
 static int node_try_open(struct node *node)
 {
-    struct wp_group_callbacks callbacks = {node, node_apply, node_leading, node_wake, node_send};
+    struct wp_group_callbacks callbacks = {node, node_apply, node_leading, node_wake, node_send, NULL};
     struct wp_buffer count = WP_BUFFER_INIT;
     node->batch = wp_state_batch_create(node->disk);
     node->commands = 0;

@@ -503,6 +503,148 @@ static void test_answer_to_an_older_term(void **state)
     assert_true(update.hard_changed);
 }
 
+/* Two who stand still in an old term learn of the later one when their pre-vote is refused (the engine would
+ * answer with the term that was asked for, and neither side would ever lead). */
+static void test_refused_pre_vote_tells_the_term(void **state)
+{
+    (void)state;
+    assert_int_equal(start_with(&three, NULL, 0, 7), WP_OK);
+    now_ms += ELECTION_MS;
+    struct wp_rpc vote = {.type = WP_RPC_VOTE, .flags = WP_RPC_PRE_VOTE, .term = 4, .vote = {2, 9, 3}};
+    assert_int_equal(receive(2, &vote, NULL), WP_OK);
+    struct wp_rpc answer = sent(WP_RPC_VOTE_RESULT, 2);
+    assert_int_equal(answer.flags, WP_RPC_PRE_VOTE);
+    assert_int_equal(answer.term, 7);
+    now_ms += 2 * ELECTION_MS;
+    assert_int_equal(wp_replica_tick(replica, now_ms, &update), WP_OK);
+    assert_int_equal(wp_replica_role(replica), WP_REPLICA_CANDIDATE);
+    answer.term = 12;
+    assert_int_equal(receive(3, &answer, NULL), WP_OK);
+    assert_int_equal(wp_replica_term(replica), 12);
+    assert_true(update.hard_changed);
+}
+
+/* A replica whose log begins above a snapshot is asked to match, or given, entries below it: all of that is
+ * committed. It answers from the snapshot on; the engine would refuse for ever, or append them at its end. */
+static void start_at_snapshot(uint64_t index, uint64_t hard_term, uint64_t lost_index, uint64_t lost_term)
+{
+    struct wp_replica_start start = {
+        .hard = {.term = hard_term, .lost_index = lost_index, .lost_term = lost_term},
+        .snapshot_index = index,
+        .snapshot_term = 2,
+        .membership = three,
+        .membership_index = 1};
+    assert_int_equal(wp_replica_start(replica, now_ms, &start, &update), WP_OK);
+}
+
+static void test_appends_from_below_a_snapshot(void **state)
+{
+    (void)state;
+    start_at_snapshot(10, 2, 0, 0);
+    assert_int_equal(append(2, 2, 7, 2, 9, ""), WP_OK); /* anchored below */
+    assert_int_equal(sent(WP_RPC_APPEND_RESULT, 2).append_result.rejected_index, 0);
+    assert_int_equal(sent(WP_RPC_APPEND_RESULT, 2).append_result.last_index, 10);
+    assert_int_equal(append(2, 2, 0, 0, 9, "cccc"), WP_OK); /* from the very first entry on */
+    assert_int_equal(update.entry_count, 0);
+    assert_int_equal(sent(WP_RPC_APPEND_RESULT, 2).append_result.last_index, 10);
+    assert_int_equal(append(2, 2, 8, 2, 12, "cccc"), WP_OK); /* across it */
+    assert_int_equal(update.entry_count, 2);
+    assert_int_equal(update.entries[0].index, 11);
+    persist();
+    assert_int_equal(sent(WP_RPC_APPEND_RESULT, 2).append_result.last_index, 12);
+    assert_int_equal(wp_replica_commit_index(replica), 12);
+    assert_int_equal(append(3, 1, 7, 1, 9, "cccc"), WP_OK); /* of an older term: nothing of it */
+    assert_int_equal(sent(WP_RPC_APPEND_RESULT, 3).flags, WP_RPC_STALE);
+}
+
+/* Entries that would be older than the snapshot before them come from nobody. */
+static void test_entries_older_than_the_snapshot(void **state)
+{
+    (void)state;
+    struct wp_log_entry entries[4];
+    struct wp_rpc rpc = {.type = WP_RPC_APPEND, .term = 5, .append = {8, 1, 9}, .entry_count = 4};
+    start_at_snapshot(10, 2, 0, 0);
+    for (int i = 0; i < 4; i++) {
+        entries[i] =
+            (struct wp_log_entry){.term = 1, .kind = WP_ENTRY_COMMAND, .data = wp_bytes_copy("x", 1)};
+    }
+    assert_int_equal(receive(2, &rpc, entries), WP_E_MALFORMED);
+    assert_int_equal(wp_replica_last_index(replica), 10);
+    for (int i = 0; i < 4; i++) {
+        wp_bytes_release(&entries[i].data);
+    }
+}
+
+/* A refusal comes with what is committed here, so that a leader in its snapshot state, which does not listen
+ * to refusals, goes on from there. */
+static void test_refusal_tells_what_is_committed(void **state)
+{
+    (void)state;
+    start_at_snapshot(10, 2, 0, 0);
+    assert_int_equal(append(2, 2, 30, 2, 30, "cc"), WP_OK);
+    assert_int_equal(update.message_count, 2);
+    assert_int_equal(update.messages[0].rpc.append_result.rejected_index, 0);
+    assert_int_equal(update.messages[0].rpc.append_result.last_index, 10);
+    assert_int_equal(update.messages[1].rpc.append_result.rejected_index, 30);
+    assert_int_equal(update.messages[1].rpc.append_result.last_index, 10);
+    assert_int_equal(append(3, 1, 30, 1, 30, ""), WP_OK); /* nothing to a leader of an older term */
+    assert_int_equal(update.message_count, 1);
+}
+
+/* Who acknowledged entries up to 20 in terms up to 2 and holds 10 of them neither votes nor stands for
+ * election... */
+static void test_who_forgot_does_not_vote(void **state)
+{
+    (void)state;
+    start_at_snapshot(10, 2, 20, 2);
+    now_ms += ELECTION_MS;
+    struct wp_rpc vote = {.type = WP_RPC_VOTE, .term = 3, .vote = {2, 15, 2}};
+    assert_int_equal(receive(2, &vote, NULL), WP_OK);
+    assert_int_equal(update.message_count, 0);
+    vote.flags = WP_RPC_DISRUPT_LEADER;
+    assert_int_equal(receive(2, &vote, NULL), WP_OK);
+    assert_int_equal(update.message_count, 0);
+    wp_replica_leader_lost(replica, now_ms);
+    for (int i = 0; i < 30; i++) {
+        now_ms += 100;
+        assert_int_equal(wp_replica_tick(replica, now_ms, &update), WP_OK);
+    }
+    assert_int_equal(wp_replica_role(replica), WP_REPLICA_FOLLOWER);
+    /* ... until its log is as long again. */
+    for (uint64_t last = 10; last < 20; last += 2) {
+        assert_int_equal(append(2, 2, last, 2, last, "cc"), WP_OK);
+        struct wp_rpc order = {.type = WP_RPC_TIMEOUT_NOW, .term = 2, .timeout_now = {last + 2, 2}};
+        persist();
+        if (last < 18) {
+            assert_int_equal(receive(2, &order, NULL), WP_OK);
+            assert_int_equal(wp_replica_role(replica), WP_REPLICA_FOLLOWER);
+        }
+    }
+    now_ms += 2 * ELECTION_MS;
+    assert_int_equal(wp_replica_tick(replica, now_ms, &update), WP_OK);
+    assert_int_equal(wp_replica_role(replica), WP_REPLICA_CANDIDATE);
+}
+
+/* ... or holds an entry of a later leader: that one has all that was committed. The next hard state says so.
+ */
+static void test_a_later_leaders_entry_makes_whole(void **state)
+{
+    (void)state;
+    start_at_snapshot(10, 2, 20, 2);
+    assert_int_equal(append(2, 3, 10, 2, 10, ""), WP_OK);
+    assert_true(update.hard_changed);
+    assert_int_equal(update.hard.lost_index, 20);
+    persist();
+    assert_int_equal(append(2, 3, 10, 2, 10, "b"), WP_OK);
+    persist();
+    struct wp_rpc vote = {.type = WP_RPC_VOTE, .flags = WP_RPC_DISRUPT_LEADER, .term = 4, .vote = {3, 15, 3}};
+    assert_int_equal(receive(3, &vote, NULL), WP_OK);
+    assert_true(sent(WP_RPC_VOTE_RESULT, 3).flags & WP_RPC_GRANTED);
+    assert_int_equal(update.hard.lost_index, 0);
+    assert_int_equal(update.hard.lost_term, 0);
+    assert_int_equal(update.hard.replica, 1);
+}
+
 /* A refusal that its success overtook on the way must not stop replication to that peer. */
 static void test_overtaken_refusal(void **state)
 {
@@ -520,7 +662,7 @@ static void test_overtaken_refusal(void **state)
     assert_int_equal(rpc.append.previous_index, 3);
     assert_int_equal(rpc.entry_count, 2);
     result(2, 2, 0, 5);
-    assert_int_equal(wp_replica_match_index(replica), 0); /* replica 3 was never heard of */
+    assert_int_equal(wp_replica_match_index(replica, 0), 0); /* replica 3 was never heard of */
     assert_int_equal(wp_replica_commit_index(replica), 5);
 }
 
@@ -737,7 +879,9 @@ static void test_peer_behind_the_log(void **state)
     assert_int_equal(wp_replica_compacted(replica, now_ms, 8, 7, &update), WP_OK);
     /* Replica 3 answers for the first time and ends at 1; entries 2 to 6 are gone. */
     result(3, 2, 1, 0);
-    assert_int_equal(update.snapshot_to, 3);
+    assert_int_equal(update.snapshot_count, 1);
+    assert_int_equal(update.snapshot_to[0], 3);
+    assert_int_equal(update.snapshot_index, 8);
     assert_int_equal(update.message_count, 0);
 }
 
@@ -757,6 +901,12 @@ int main(void)
         TEST(test_membership_change_behind_other_entries),
         TEST(test_membership_change_rolled_back),
         TEST(test_answer_to_an_older_term),
+        TEST(test_refused_pre_vote_tells_the_term),
+        TEST(test_appends_from_below_a_snapshot),
+        TEST(test_entries_older_than_the_snapshot),
+        TEST(test_refusal_tells_what_is_committed),
+        TEST(test_who_forgot_does_not_vote),
+        TEST(test_a_later_leaders_entry_makes_whole),
         TEST(test_overtaken_refusal),
         TEST(test_figure_8),
         TEST(test_commit_without_the_leaders_disk),

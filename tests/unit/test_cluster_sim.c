@@ -15,22 +15,27 @@ static const struct sim_shape {
     uint32_t node_count;
     bool membership;
     bool compaction;
+    bool snapshots;
+    bool forgetting;
     bool early;
     uint32_t duration_ms;
 } shapes[] = {
-    {"one", 1, false, true, false, 1500},
-    {"three", 3, false, false, false, 2000},
-    {"five", 5, false, false, false, 2000},
-    {"members", 5, true, false, false, 2000},
-    {"compacting", 3, false, true, false, 2000},
-    {"early", 3, false, false, true, 2000},
+    {"one", 1, false, true, false, false, false, 1500},
+    {"three", 3, false, false, false, false, false, 2000},
+    {"five", 5, false, false, false, false, false, 2000},
+    {"members", 5, true, false, false, false, false, 2000},
+    {"compacting", 3, false, true, false, false, false, 2000},
+    {"snapshots", 3, false, false, true, false, false, 4000},
+    {"learners", 5, true, false, true, false, false, 4000},
+    {"forgetting", 3, false, false, false, true, false, 3000},
+    {"early", 3, false, false, false, false, true, 2000},
 };
 #define SHAPE_COUNT (sizeof shapes / sizeof shapes[0])
 
 static void run_shape(const struct sim_shape *shape, uint64_t seed, struct sim_result *ret_result)
 {
-    struct sim_options options = {
-        seed, shape->node_count, shape->membership, shape->compaction, shape->early, shape->duration_ms};
+    struct sim_options options = {seed, shape->node_count, shape->membership, shape->compaction,
+        shape->snapshots, shape->forgetting, shape->early, shape->duration_ms};
     sim_run(&options, ret_result);
 }
 
@@ -71,7 +76,10 @@ static int replay(uint64_t seed, const char *name)
             return 0;
         }
     }
-    fprintf(stderr, "no such shape \"%s\": one, three, five, members, compacting, early\n", name);
+    fprintf(stderr,
+        "no such shape \"%s\": one, three, five, members, compacting, snapshots, learners, forgetting, "
+        "early\n",
+        name);
     return 2;
 }
 
@@ -104,16 +112,26 @@ static int run_all(uint64_t seeds)
             total.compacted += result.compacted;
             total.transfers += result.transfers;
             total.leases += result.leases;
+            total.snapshots += result.snapshots;
+            total.cut_off += result.cut_off;
+            total.forgot += result.forgot;
         }
         printf("%-12s %llu seeds: %llu commands, %llu terms led, %llu crashes, %llu memberships, %llu "
                "transfers\n",
             shapes[i].name, (unsigned long long)seeds, (unsigned long long)total.commands,
             (unsigned long long)total.terms, (unsigned long long)total.crashes,
             (unsigned long long)total.changes, (unsigned long long)total.transfers);
+        if (shapes[i].snapshots || shapes[i].forgetting) {
+            printf("%-12s %llu snapshots, %llu cut off, %llu forgot\n", "",
+                (unsigned long long)total.snapshots, (unsigned long long)total.cut_off,
+                (unsigned long long)total.forgot);
+        }
         bool idle = total.commands < seeds * 10 || total.terms < seeds * 2 || total.crashes < seeds * 2 ||
                     (shapes[i].node_count > 1 && total.leases < seeds * 50) ||
                     (shapes[i].node_count > 1 && total.transfers < seeds) ||
                     (shapes[i].membership && total.changes < seeds * 3) ||
+                    (shapes[i].snapshots && (total.snapshots < seeds / 2 || total.cut_off < seeds / 10)) ||
+                    (shapes[i].forgetting && total.forgot < seeds / 2) ||
                     (shapes[i].compaction && total.compacted < seeds / 2);
         if (idle) {
             printf("%s: too little happened\n", shapes[i].name);

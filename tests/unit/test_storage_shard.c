@@ -26,7 +26,7 @@ extern char **environ;
 #define NEW_ROWS 60u
 #define OLD_APPLIED 20u
 #define OLD_LAST 30u
-#define NEW_APPLIED 25u /* below what the log holds: its tail is forgotten */
+#define NEW_APPLIED 31u
 
 /* --- calls at which the child dies ------------------------------------------------------------- */
 
@@ -197,12 +197,12 @@ static void expect_installed(struct wp_store *store)
     uint64_t index;
     uint64_t term;
     struct wp_log_hard_state hard = hard_of(store, SHARD, &first, &last);
-    assert_int_equal(last, 0);
+    assert_int_equal(first, NEW_APPLIED + 1);
+    assert_int_equal(last, NEW_APPLIED);
     assert_int_equal(hard.term, 6);
     assert_int_equal(hard.voted_for, 0);
     assert_int_equal(hard.replica, 9);
-    assert_int_equal(hard.lost_index, OLD_LAST);
-    assert_int_equal(hard.lost_term, 4);
+    assert_int_equal(hard.lost_index, 0);
     wp_state_applied(store, SHARD, &index, &term);
     assert_int_equal(index, NEW_APPLIED);
     assert_int_equal(term, 4);
@@ -403,23 +403,25 @@ static void install_replaces_the_shard(void **context)
     body->finish(&store);
 }
 
-/* What has all that was acknowledged, or an entry of a later term, has lost nothing. */
-static void install_that_loses_nothing(void **context)
+/* What has all that was acknowledged before a wipe, or an entry of a later term, has lost nothing. */
+static void install_makes_whole(void **context)
 {
     const struct suite_body *body = *context;
     static const struct {
-        uint64_t index, term;
-    } positions[] = {{OLD_LAST, 4}, {OLD_LAST - 1, 5}};
-    for (int i = 0; i < 2; i++) {
+        uint64_t index, term, lost_index;
+    } positions[] = {{OLD_LAST, 4, 0}, {OLD_LAST - 1, 5, 0}, {OLD_LAST - 1, 4, OLD_LAST}};
+    for (int i = 0; i < 3; i++) {
         struct wp_store *store = body->open_new();
         history(store, body->settle);
+        const struct wp_log_hard_state same = {4, 2, 9, 0, 0};
+        assert_int_equal(wp_store_shard_wipe(store, SHARD, &same), WP_OK);
         struct wp_state_install *install = install_rows(store);
         assert_int_equal(wp_state_install_commit(&install, positions[i].index, positions[i].term, 6), WP_OK);
         uint64_t first;
         uint64_t last;
         struct wp_log_hard_state hard = hard_of(store, SHARD, &first, &last);
-        assert_int_equal(hard.lost_index, 0);
-        assert_int_equal(hard.lost_term, 0);
+        assert_int_equal(hard.lost_index, positions[i].lost_index);
+        assert_int_equal(hard.lost_term, positions[i].lost_index ? 4 : 0);
         assert_int_equal(hard.term, 6);
         body->finish(&store);
     }
@@ -446,6 +448,9 @@ static void install_refuses_and_aborts(void **context)
     install = install_rows(store);
     assert_int_equal(
         wp_state_install_commit(&install, NEW_APPLIED, 7, 6), WP_E_INVALID); /* newer than its leader */
+    install = install_rows(store);
+    assert_int_equal(
+        wp_state_install_commit(&install, OLD_LAST - 1, 4, 6), WP_E_INVALID); /* below the log's end */
     expect_untouched(store, SHARD);
     store = body->reopen(&store);
     expect_untouched(store, SHARD);
@@ -504,6 +509,7 @@ static enum outcome outcome_of(struct wp_store *store, bool install, bool rename
         expect_installed(store);
         return DONE;
     }
+    assert_false(install);
     expect_wiped(store, renamed ? wiped_new : wiped_kept);
     return WIPED;
 }
@@ -538,8 +544,7 @@ static void sim_crash_at_every_step(void **state)
             wp_store_close(&image);
             wp_store_close(&store);
         }
-        assert_true(outcomes[AS_BEFORE] > 0 && outcomes[WIPED] > 0);
-        assert_int_equal(outcomes[DONE] > 0, kind == 0);
+        assert_true(outcomes[AS_BEFORE] > 0 && outcomes[kind == 0 ? DONE : WIPED] > 0);
     }
 }
 
@@ -591,9 +596,33 @@ static void rocks_kill_at_every_call(void **state)
             wp_store_close(&store);
             rocks_directory_remove(path);
         }
-        assert_true(outcomes[AS_BEFORE] > 0 && outcomes[WIPED] > 0);
-        assert_int_equal(outcomes[DONE] > 0, kind == 0);
+        assert_true(outcomes[AS_BEFORE] > 0 && outcomes[kind == 0 ? DONE : WIPED] > 0);
     }
+}
+
+/* Killed after the old rows went, and then the files of the new ones are damaged too: wiped, and it knows
+ * what it lost. */
+static void rocks_install_without_its_files(void **state)
+{
+    (void)state;
+    char path[128];
+    char file[256];
+    snprintf(path, sizeof path, "%s", rocks_directory_new());
+    struct wp_store *store = rocks_open(path);
+    history(store, rocks_settle);
+    wp_store_close(&store);
+    run_child(path, 0, 4); /* before the ingestion */
+    snprintf(file, sizeof file, "%s/install/%u-0.sst", path, SHARD);
+    assert_int_equal(truncate(file, 100), 0);
+    store = rocks_open(path);
+    expect_wiped(store, wiped_kept);
+    expect_untouched(store, OTHER);
+    assert_int_not_equal(access(file, F_OK), 0);
+    struct wp_state_install *install = install_rows(store);
+    assert_int_equal(wp_state_install_commit(&install, NEW_APPLIED, 4, 6), WP_OK);
+    expect_installed(store);
+    wp_store_close(&store);
+    rocks_directory_remove(path);
 }
 
 #define BOTH(name)                                                                                           \
@@ -618,11 +647,12 @@ int main(int argc, char **argv)
         BOTH(wipe_leaves_nothing_but_the_hard_state),
         BOTH(wipe_keeps_promises),
         BOTH(install_replaces_the_shard),
-        BOTH(install_that_loses_nothing),
+        BOTH(install_makes_whole),
         BOTH(install_refuses_and_aborts),
         BOTH(install_of_many_rows),
         cmocka_unit_test(sim_crash_at_every_step),
         cmocka_unit_test(rocks_kill_at_every_call),
+        cmocka_unit_test(rocks_install_without_its_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
