@@ -58,6 +58,7 @@ struct wp_store_body {
     int (*fact_set)(struct wp_store *store, const char *name, struct wp_slice value);
     void (*disk)(struct wp_store *store, struct wp_store_disk *ret_disk);
     uint64_t (*boot)(struct wp_store *store);
+    uint64_t (*directory_id)(struct wp_store *store);
 };
 
 struct wp_store {
@@ -66,6 +67,8 @@ struct wp_store {
     char error_text[512];
     int failure; /* first failure for good; WP_OK while the store works */
     char failure_text[512];
+    bool running; /* set by the body when its open is done: from here on damage is noted as a fact */
+    bool damage_noted;
     bool failure_told;
     void (*on_failure)(void *context, int error, const char *text);
     void *failure_context;
@@ -141,6 +144,10 @@ int wp_hard_after_install(const struct wp_log_hard_state *before, uint64_t last,
  * wiped. */
 void wp_hard_after_crash(const struct wp_log_hard_state *before, uint64_t last,
     const struct wp_marker *marker, bool installed, struct wp_log_hard_state *ret_after);
+
+/* Facts of the store itself. */
+#define WP_FACT_DAMAGED "damaged"
+#define WP_FACT_DIRECTORY "directory"
 
 /* Names of facts: [a-z0-9._-]{1,64}, not starting with a dot. */
 bool wp_fact_name_check(const char *name);

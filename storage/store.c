@@ -231,6 +231,11 @@ void wp_store_disk(struct wp_store *store, struct wp_store_disk *ret_disk)
     store->body->disk(store, ret_disk);
 }
 
+uint64_t wp_store_directory_id(struct wp_store *store)
+{
+    return store->body->directory_id(store);
+}
+
 uint64_t wp_store_boot(struct wp_store *store)
 {
     return store->body->boot(store);
@@ -254,10 +259,17 @@ int wp_store_note(struct wp_store *store, int error, const char *format, ...)
     va_start(args, format);
     pthread_mutex_lock(&store->guard);
     vsnprintf(store->error_text, sizeof store->error_text, format, args);
+    char text[sizeof store->error_text];
+    memcpy(text, store->error_text, sizeof text);
+    bool first = error == WP_E_CORRUPT && store->running && !store->damage_noted;
+    store->damage_noted = store->damage_noted || first;
     pthread_mutex_unlock(&store->guard);
     va_end(args);
     if (error == WP_E_CORRUPT) {
         wp_metric_add(WP_M_CORRUPT, 1);
+    }
+    if (first) {
+        store->body->fact_set(store, WP_FACT_DAMAGED, wp_slice(text, strlen(text)));
     }
     return error;
 }

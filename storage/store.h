@@ -67,6 +67,18 @@ void wp_store_on_failure(
 /* Last error's text (which instance, operation, key); for logs. Any thread; copied into `out`. */
 void wp_store_error_text(struct wp_store *store, char *out, size_t size);
 
+/* 64 random bits that were made with the data directory: another number, another directory. Cheap. */
+uint64_t wp_store_directory_id(struct wp_store *store);
+
+/* Whether a record of the directory was found damaged while it was in use (WP_E_CORRUPT of any read, also
+ * earlier starts). Needs no open store. */
+bool wp_store_damaged(const char *path);
+
+/* Moves a directory that no process holds out of the way, durably: to PATH.damaged-YYYYMMDD-HHMMSS (UTC, "-2"
+ * and so on behind it when that is taken), which is written to `ret_path`. WP_E_BUSY: a process holds it, or
+ * it is a mount point. WP_E_NOT_FOUND, WP_E_DENIED, WP_E_IO. Each with a sentence in `ret_text`. */
+int wp_store_set_aside(const char *path, char *ret_path, size_t path_size, char *ret_text, size_t text_size);
+
 /* --- state ------------------------------------------------------------------------------------------------
  */
 

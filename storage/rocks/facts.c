@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/error.h"
 #include "storage/file.h"
@@ -57,5 +58,28 @@ int rocks_fact_set(struct wp_store *base, const char *name, struct wp_slice valu
     if (error != WP_OK) {
         wp_store_note(base, error, "cannot replace fact \"%s/%s\": %s", directory, name, strerror(errno));
     }
+    return error;
+}
+
+int rocks_directory_id_load(struct rocks_store *store)
+{
+    struct wp_buffer found = WP_BUFFER_INIT;
+    int error = rocks_fact_get(&store->base, WP_FACT_DIRECTORY, &found);
+    if (error == WP_OK) {
+        store->directory_id = found.size == 8 ? wp_get_u64be(found.data) : 0;
+        error = store->directory_id != 0 ? WP_OK
+                                         : wp_store_note(&store->base, WP_E_CORRUPT,
+                                               "fact \"%s\" is no directory id", WP_FACT_DIRECTORY);
+    } else if (error == WP_E_NOT_FOUND) {
+        uint8_t value[8] = {0};
+        while (wp_get_u64be(value) == 0) {
+            if (getrandom(value, sizeof value, 0) != (ssize_t)sizeof value) {
+                memset(value, 0, sizeof value);
+            }
+        }
+        store->directory_id = wp_get_u64be(value);
+        error = rocks_fact_set(&store->base, WP_FACT_DIRECTORY, wp_slice(value, sizeof value));
+    }
+    wp_buffer_free(&found);
     return error;
 }

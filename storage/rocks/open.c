@@ -27,6 +27,11 @@ static uint64_t rocks_boot(struct wp_store *base)
     return ((struct rocks_store *)base)->boot;
 }
 
+static uint64_t rocks_directory_id(struct wp_store *base)
+{
+    return ((struct rocks_store *)base)->directory_id;
+}
+
 static const struct wp_store_body rocks_body = {
     .close = rocks_close,
     .batch_create = rocks_batch_create,
@@ -62,6 +67,7 @@ static const struct wp_store_body rocks_body = {
     .fact_set = rocks_fact_set,
     .disk = rocks_disk,
     .boot = rocks_boot,
+    .directory_id = rocks_directory_id,
 };
 
 /* The sentence for the one who starts the router, with the reason of the system when there is one. */
@@ -420,6 +426,9 @@ int wp_store_open_rocks(
     if (error == WP_OK) {
         error = rocks_check_applied(store, config, ret_text, text_size);
     }
+    if (error == WP_OK && (error = rocks_directory_id_load(store)) != WP_OK) {
+        wp_store_error_text(&store->base, ret_text, text_size);
+    }
     if (error == WP_OK) {
         error = threads_start(store, ret_text, text_size);
     }
@@ -427,6 +436,7 @@ int wp_store_open_rocks(
         store_free(store);
         return error;
     }
+    store->base.running = true;
     *ret_store = &store->base;
     return WP_OK;
 }

@@ -71,6 +71,7 @@ struct rocks_store {
     char path[ROCKS_PATH_SIZE];
     int lock_fd;
     uint64_t boot;
+    uint64_t directory_id;
 
     rocksdb_options_t *log_options;
     rocksdb_options_t *hard_options;
@@ -230,5 +231,7 @@ void rocks_disk(struct wp_store *store, struct wp_store_disk *ret_disk);
 /* facts.c */
 int rocks_fact_get(struct wp_store *store, const char *name, struct wp_buffer *out);
 int rocks_fact_set(struct wp_store *store, const char *name, struct wp_slice value);
+/* Reads the directory id, made at the first open. */
+int rocks_directory_id_load(struct rocks_store *store);
 
 #endif

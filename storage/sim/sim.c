@@ -72,6 +72,11 @@ static uint64_t sim_boot(struct wp_store *base)
     return ((struct sim_store *)base)->boot;
 }
 
+static uint64_t sim_directory_id(struct wp_store *base)
+{
+    return ((struct sim_store *)base)->directory_id;
+}
+
 static const struct wp_store_body sim_body = {
     .close = sim_close,
     .batch_create = sim_batch_create,
@@ -107,13 +112,17 @@ static const struct wp_store_body sim_body = {
     .fact_set = sim_fact_set,
     .disk = sim_disk,
     .boot = sim_boot,
+    .directory_id = sim_directory_id,
 };
 
 struct sim_store *sim_store_create(void)
 {
     struct sim_store *store = sim_memory(calloc(1, sizeof *store));
     wp_store_init(&store->base, &sim_body);
+    static uint64_t created;
     store->boot = 1;
+    store->directory_id = UINT64_C(0x9e3779b97f4a7c15) * ++created;
+    store->base.running = true;
     store->positions = sim_memory(calloc(WP_STORE_SHARDS_MAX, sizeof *store->positions));
     store->disk.reserve_bytes = RESERVE_BYTES;
     store->disk.free_bytes = UINT64_MAX;
@@ -229,6 +238,7 @@ static struct sim_store *image_create(const struct sim_store *from, struct sim_n
 {
     struct sim_store *image = sim_store_create();
     image->boot = from->boot + 1;
+    image->directory_id = from->directory_id;
     image->disk = from->disk;
     image->flush_bytes = from->flush_bytes;
     image->log = sim_map_retain(from->log);

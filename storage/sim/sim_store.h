@@ -27,6 +27,7 @@ struct sim_boundary {
 struct sim_store {
     struct wp_store base;
     uint64_t boot;
+    uint64_t directory_id;
     struct wp_store_disk disk;
 
     struct sim_node *log;              /* what is synced */

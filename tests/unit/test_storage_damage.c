@@ -581,6 +581,62 @@ static int child_main(const char *work, const char *path)
     return 1;
 }
 
+/* What is found damaged while the store is in use is known at the next start; a refused open notes
+ * nothing. */
+static void damage_is_remembered(void **state)
+{
+    (void)state;
+    struct wp_store *store = rocks_open(directory);
+    assert_false(wp_store_damaged(directory));
+    assert_int_equal(suite_put(store, 1, 1, 1, "a", "value of a"), WP_OK);
+    assert_int_equal(suite_put(store, 1, 2, 1, "b", "value of b"), WP_OK);
+    wp_store_close(&store);
+    state_tamper("a", "b", false);
+    store = rocks_open(directory);
+    assert_false(wp_store_damaged(directory));
+    struct wp_buffer out = WP_BUFFER_INIT;
+    assert_int_equal(wp_state_get(store, SLICE("b"), &out), WP_E_CORRUPT);
+    assert_true(wp_store_damaged(directory));
+    assert_int_equal(wp_store_fact_get(store, "damaged", &out), WP_OK);
+    assert_int_equal(wp_buffer_append(&out, "", 1), WP_OK);
+    assert_non_null(strstr((const char *)out.data, "instance state"));
+    wp_buffer_free(&out);
+    wp_store_close(&store);
+    assert_true(wp_store_damaged(directory));
+}
+
+/* Out of the way under a name of its own, unless a process holds it; what begins in its place is another
+ * one. */
+static void directory_is_set_aside(void **state)
+{
+    (void)state;
+    char moved[256];
+    char again[256];
+    struct wp_store *store = rocks_open(directory);
+    uint64_t id = wp_store_directory_id(store);
+    assert_int_equal(suite_put(store, 1, 1, 1, "a", "v"), WP_OK);
+    assert_int_equal(wp_store_set_aside(directory, moved, sizeof moved, text, sizeof text), WP_E_BUSY);
+    assert_non_null(strstr(text, directory));
+    wp_store_close(&store);
+    assert_int_equal(wp_store_set_aside(directory, moved, sizeof moved, text, sizeof text), WP_OK);
+    assert_int_equal(strncmp(moved, directory, strlen(directory)), 0);
+    assert_int_equal(strncmp(moved + strlen(directory), ".damaged-20", 11), 0);
+    assert_int_equal(wp_store_set_aside(directory, again, sizeof again, text, sizeof text), WP_E_NOT_FOUND);
+
+    store = rocks_open(directory);
+    suite_expect(store, "a", NULL);
+    assert_true(wp_store_directory_id(store) != id);
+    wp_store_close(&store);
+    assert_int_equal(wp_store_set_aside(directory, again, sizeof again, text, sizeof text), WP_OK);
+    assert_string_not_equal(moved, again);
+    store = rocks_open(moved);
+    suite_expect(store, "a", "v");
+    assert_true(wp_store_directory_id(store) == id);
+    wp_store_close(&store);
+    rocks_directory_remove(moved);
+    rocks_directory_remove(again);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 3) {
@@ -603,6 +659,8 @@ int main(int argc, char **argv)
         STEP(killed_process_falls_back_to_a_batch_boundary),
         STEP(truncation_lowers_the_watermark_first),
         STEP(watermark_holds_after_a_kill),
+        STEP(damage_is_remembered),
+        STEP(directory_is_set_aside),
     };
 #undef STEP
     cmocka_set_test_filter(getenv("WP_TEST_FILTER"));

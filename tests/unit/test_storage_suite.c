@@ -506,6 +506,18 @@ static void facts_are_replaced_and_kept(void **context)
     wp_buffer_free(&out);
 }
 
+static void directory_id_stays(void **context)
+{
+    (void)context;
+    uint64_t id = wp_store_directory_id(store);
+    assert_int_not_equal(id, 0);
+    store = suite->reopen(&store);
+    assert_true(wp_store_directory_id(store) == id);
+    suite->finish(&store);
+    store = suite->open_new();
+    assert_true(wp_store_directory_id(store) != id);
+}
+
 static void boot_counts_starts(void **context)
 {
     (void)context;
@@ -571,6 +583,7 @@ int suite_run(const struct suite_body *body, const char *name)
         STEP(completions_come_once_and_in_order),
         STEP(load_ends_when_the_caller_says_so),
         STEP(facts_are_replaced_and_kept),
+        STEP(directory_id_stays),
         STEP(boot_counts_starts),
         STEP(many_keys_survive_flush_and_reopen),
     };
