@@ -38,6 +38,12 @@
         "frames for other routers that their link did not take")                                             \
     X(PEER_REFUSED, counter, "router", "wardpost_router_peer_frames_refused_total",                          \
         "frames of other routers that were not taken")                                                       \
+    X(OUTBOX_BYTES, gauge, "router", "wardpost_router_outbox_bytes", "team messages and receipts on their way to other shards") \
+    X(RECEIPTS, gauge, "router", "wardpost_router_receipts", "receipts kept for senders")                    \
+    X(RECEIPTS_DROPPED, counter, "router", "wardpost_router_receipts_dropped_total",                         \
+        "receipts that had no room in the outbox")                                                           \
+    X(IDLE_DEVICES, counter, "router", "wardpost_router_idle_devices_total",                                 \
+        "devices that were unseen for so long that their owner was told")                                    \
     X(CONNECTIONS, gauge, "gateway", "wardpost_gateway_connections", "open device connections")              \
     X(CONNECTIONS_TOTAL, counter, "gateway", "wardpost_gateway_connections_total", "device connections accepted") \
     X(CONNECTIONS_REFUSED, counter, "gateway", "wardpost_gateway_connections_refused_total",                 \

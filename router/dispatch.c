@@ -48,7 +48,7 @@ int wp_dispatch_create(const struct wp_dispatch_config *config, const struct wp_
 
 void wp_attachment_free(struct attachment *attachment)
 {
-    for (int lane = 0; lane < (int)WP_LANE_COUNT; lane++) {
+    for (int lane = 0; lane < (int)WP_SEQUENCE_COUNT; lane++) {
         wp_positions_fini(&attachment->lanes[lane].skip);
     }
     free(attachment->flights.slots);
@@ -148,7 +148,7 @@ static void overdue_note(struct wp_dispatch *dispatch, const struct attachment *
     struct device *device = attachment->device;
     for (uint32_t i = flights->first; i < flights->end; i++) {
         const struct flight *flight = &flights->slots[i];
-        if (flight->open && flight->lane < WP_LANE_COUNT) {
+        if (flight->open && flight->lane < WP_SEQUENCE_COUNT) {
             device->lanes[flight->lane].overdue = true;
             if (flight->sequence > device->lanes[flight->lane].sent) {
                 device->lanes[flight->lane].sent = flight->sequence;
@@ -207,7 +207,7 @@ void wp_dispatch_destroy(struct wp_dispatch **handle)
         for (struct wp_map_node *node = dispatch->devices.slots[i], *next; node; node = next) {
             next = node->next;
             struct device *device = WP_MAP_OBJECT(node, struct device, node);
-            for (int lane = 0; lane < (int)WP_LANE_COUNT; lane++) {
+            for (int lane = 0; lane < (int)WP_SEQUENCE_COUNT; lane++) {
                 wp_positions_fini(&device->lanes[lane].acknowledged);
             }
             free(device);
@@ -217,6 +217,7 @@ void wp_dispatch_destroy(struct wp_dispatch **handle)
     wp_map_fini(&dispatch->mailboxes);
     wp_map_fini(&dispatch->devices);
     wp_map_fini(&dispatch->links);
+    wp_buffer_free(&dispatch->receipt);
     free(dispatch);
     *handle = NULL;
 }
@@ -287,7 +288,8 @@ static int attachment_resume(struct wp_dispatch *dispatch, struct attachment *at
     for (size_t i = 0; i < resume->n_in_flight; i++) {
         const Wp__Positions *open = resume->in_flight[i];
         for (size_t j = 0; j < open->n_sequence && !error; j++) {
-            if (open->lane >= WP_LANE_COUNT || wp_flights_find(&at->flights, open->lane, open->sequence[j])) {
+            if (open->lane >= WP_SEQUENCE_COUNT ||
+                wp_flights_find(&at->flights, open->lane, open->sequence[j])) {
                 continue;
             }
             struct flight flight = {open->sequence[j], dispatch->mono_ms, 0, (uint8_t)open->lane, true};
@@ -298,7 +300,7 @@ static int attachment_resume(struct wp_dispatch *dispatch, struct attachment *at
     for (size_t i = 0; i < resume->n_acknowledged; i++) {
         const Wp__Positions *done = resume->acknowledged[i];
         for (size_t j = 0; j < done->n_sequence && !error; j++) {
-            if (done->lane >= WP_LANE_COUNT || ++taken > RESUME_POSITIONS_MAX) {
+            if (done->lane >= WP_SEQUENCE_COUNT || ++taken > RESUME_POSITIONS_MAX) {
                 continue;
             }
             error = wp_positions_push(&at->device->lanes[done->lane].acknowledged, done->sequence[j]);
@@ -312,7 +314,7 @@ static int attachment_resume(struct wp_dispatch *dispatch, struct attachment *at
 /* Acknowledged over an earlier attachment, but not replicated yet: not sent again. */
 static int attachment_inherit(struct attachment *at)
 {
-    for (int lane = 0; lane < (int)WP_LANE_COUNT; lane++) {
+    for (int lane = 0; lane < (int)WP_SEQUENCE_COUNT; lane++) {
         /* The cursor wants what was sent over this attachment; the old one's was replicated before the new
          * epoch. */
         at->device->lanes[lane].sent = 0;
@@ -335,7 +337,7 @@ static int attachment_fill(struct wp_dispatch *dispatch, struct attachment *at, 
     if (!error && resume) {
         error = attachment_resume(dispatch, at, resume);
     }
-    for (int lane = 0; lane < (int)WP_LANE_COUNT; lane++) {
+    for (int lane = 0; lane < (int)WP_SEQUENCE_COUNT; lane++) {
         wp_positions_sort(&at->lanes[lane].skip);
         at->lanes[lane].waiting = true;
     }
@@ -402,6 +404,7 @@ int wp_dispatch_attached(struct wp_dispatch *dispatch, const struct wp_dispatch_
     at->session = attach->session;
     at->epoch = attach->epoch;
     at->subscribed = attach->subscribed;
+    at->receipts = attach->receipts;
     at->catching_up = true;
     at->touched_ms = dispatch->mono_ms;
     strncpy(at->device_name, attach->device_name, WP_NAME_SIZE_MAX);
@@ -449,11 +452,13 @@ void wp_dispatch_kick_all(struct wp_dispatch *dispatch, int error)
     }
 }
 
-void wp_dispatch_subscribed(struct wp_dispatch *dispatch, uint64_t mailbox, uint32_t number, bool inbox)
+void wp_dispatch_subscribed(
+    struct wp_dispatch *dispatch, uint64_t mailbox, uint32_t number, bool inbox, bool receipts)
 {
     struct device *device = device_find(dispatch, mailbox, number);
     if (device && device->attachment) {
         device->attachment->subscribed = inbox;
+        device->attachment->receipts = receipts;
         wp_dispatch_wake(dispatch, device->attachment);
     }
 }
@@ -513,7 +518,7 @@ int wp_dispatch_acknowledged(struct wp_dispatch *dispatch, uint32_t link, uint64
     for (size_t i = 0; i < count && !error; i++) {
         const Wp__Positions *lane = positions[i];
         for (size_t j = 0; j < lane->n_sequence && !error; j++) {
-            struct flight *flight = lane->lane < WP_LANE_COUNT
+            struct flight *flight = lane->lane < WP_SEQUENCE_COUNT
                                         ? wp_flights_find(&at->flights, lane->lane, lane->sequence[j])
                                         : NULL;
             if (!flight) {

@@ -29,6 +29,9 @@ struct wp_dispatch_index {
     /* As wp_machine_next_pending. */
     bool (*next_pending)(const void *context, uint64_t mailbox, uint32_t device, Wp__Lane lane,
         uint64_t after, uint64_t now_ms, struct wp_pending *ret_pending);
+    /* As wp_machine_receipt. */
+    int (*receipt)(
+        const void *context, uint64_t mailbox, uint64_t sequence, struct wp_receipt_view *ret_view);
     /* Messages set aside for the device. */
     uint64_t (*set_aside)(const void *context, uint64_t mailbox, uint32_t device);
 };
@@ -64,8 +67,9 @@ struct wp_dispatch_attach {
     uint32_t device;
     const char *device_name; /* copied */
     uint64_t epoch;
-    uint32_t window; /* deliveries that may be open, all lanes together; 1..WP_WINDOW_MAX, clamped */
-    bool subscribed;
+    uint32_t window;          /* deliveries that may be open, all lanes together; 1..WP_WINDOW_MAX, clamped */
+    bool subscribed;          /* to the inbox */
+    bool receipts;            /* to the receipts */
     const Wp__Resume *resume; /* NULL: a new connection */
 };
 /* The attachment is applied (or resumed under its epoch). An older attachment of the device on another
@@ -79,7 +83,8 @@ int wp_dispatch_detached(struct wp_dispatch *dispatch, uint32_t link, uint64_t s
 void wp_dispatch_kick(struct wp_dispatch *dispatch, uint64_t mailbox, uint32_t device, int error);
 /* Ends every session: this router leads the shard no more. */
 void wp_dispatch_kick_all(struct wp_dispatch *dispatch, int error);
-void wp_dispatch_subscribed(struct wp_dispatch *dispatch, uint64_t mailbox, uint32_t device, bool inbox);
+void wp_dispatch_subscribed(
+    struct wp_dispatch *dispatch, uint64_t mailbox, uint32_t device, bool inbox, bool receipts);
 
 /* The link is gone with all its sessions; nothing is sent to them. */
 void wp_dispatch_link_down(struct wp_dispatch *dispatch, uint32_t link);
@@ -98,6 +103,8 @@ int wp_dispatch_acknowledged(struct wp_dispatch *dispatch, uint32_t link, uint64
 struct wp_effect;
 uint32_t wp_dispatch_message(struct wp_dispatch *dispatch, uint64_t mailbox, Wp__Lane lane, uint64_t sequence,
     const struct wp_body *body, struct wp_effect *effects);
+/* A receipt was applied to a mailbox: its devices get it in their turn. */
+void wp_dispatch_receipt(struct wp_dispatch *dispatch, uint64_t mailbox);
 /* A message left the mailbox without an acknowledgement. */
 void wp_dispatch_expired(struct wp_dispatch *dispatch, uint64_t mailbox, Wp__Lane lane, uint64_t sequence);
 
@@ -135,7 +142,7 @@ struct wp_effect {
         uint64_t sequence;
         bool dup;
         bool drained;
-        struct wp_body body; /* borrowed: from the cache until the next event */
+        struct wp_body body; /* borrowed until the next event; of a receipt: packed Receipt */
     } deliver;
     struct wp_read_request read;
     struct {

@@ -79,7 +79,7 @@ void wp_dispatch_device_settle(struct wp_dispatch *dispatch, struct device *devi
     if (device->attachment || device->is_dirty || device->admit_at_ms) {
         return;
     }
-    for (int lane = 0; lane < (int)WP_LANE_COUNT; lane++) {
+    for (int lane = 0; lane < (int)WP_SEQUENCE_COUNT; lane++) {
         wp_positions_fini(&device->lanes[lane].acknowledged);
     }
     wp_map_remove(&dispatch->devices, &device->node);
@@ -95,10 +95,10 @@ uint64_t wp_dispatch_cursors_due_ms(const struct wp_dispatch *dispatch)
 /* The messages that describe one device; they borrow its positions. */
 struct advance {
     Wp__CursorAdvance message;
-    Wp__Positions positions[WP_LANE_COUNT];
-    Wp__Positions *position_pointers[WP_LANE_COUNT];
-    Wp__SentUpTo sent[WP_LANE_COUNT];
-    Wp__SentUpTo *sent_pointers[WP_LANE_COUNT];
+    Wp__Positions positions[WP_SEQUENCE_COUNT];
+    Wp__Positions *position_pointers[WP_SEQUENCE_COUNT];
+    Wp__SentUpTo sent[WP_SEQUENCE_COUNT];
+    Wp__SentUpTo *sent_pointers[WP_SEQUENCE_COUNT];
 };
 
 static uint32_t advance_fill(struct advance *advance, struct device *device)
@@ -109,7 +109,7 @@ static uint32_t advance_fill(struct advance *advance, struct device *device)
     advance->message.device = device->number;
     advance->message.acknowledged = advance->position_pointers;
     advance->message.sent = advance->sent_pointers;
-    for (int lane = 0; lane < (int)WP_LANE_COUNT; lane++) {
+    for (int lane = 0; lane < (int)WP_SEQUENCE_COUNT; lane++) {
         struct positions *known = &device->lanes[lane].acknowledged;
         if (known->count > 0) {
             wp_positions_sort(known);
@@ -135,7 +135,7 @@ static uint32_t advance_fill(struct advance *advance, struct device *device)
 
 static void device_clean(struct wp_dispatch *dispatch, struct device *device)
 {
-    for (int lane = 0; lane < (int)WP_LANE_COUNT; lane++) {
+    for (int lane = 0; lane < (int)WP_SEQUENCE_COUNT; lane++) {
         device->lanes[lane].acknowledged.count = 0;
         device->lanes[lane].sent_changed = false;
         device->lanes[lane].overdue = false;

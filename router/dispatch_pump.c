@@ -1,5 +1,5 @@
 /* What is sent next. An attachment is ready while something may be pending for it and its window and link are
- * open; ready attachments take turns, and within one the lanes are served 8:4:1 when all wait.
+ * open; ready attachments take turns, and within one the lanes are served 8:4:1 when all wait, receipts last.
  *
  * A delivery needs its body: from the message just applied, from the cache, or through a read that fills the
  * cache. A lane that waits for its read does not hold up the other lanes. */
@@ -12,8 +12,10 @@
 #define BURST_MAX 16u /* deliveries of one attachment before the next one's turn */
 #define READ_COUNT_MAX 64u
 
-static const uint32_t lane_weight[WP_LANE_COUNT] = {
-    [WP__LANE__ROUTINE] = 1, [WP__LANE__URGENT] = 4, [WP__LANE__STAT] = 8};
+static const uint32_t lane_weight[WP_SEQUENCE_COUNT] = {
+    [WP__LANE__ROUTINE] = 1, [WP__LANE__URGENT] = 4, [WP__LANE__STAT] = 8, [WP__LANE__RECEIPT] = 1};
+static const Wp__Lane lane_order[WP_SEQUENCE_COUNT] = {
+    WP__LANE__STAT, WP__LANE__URGENT, WP__LANE__ROUTINE, WP__LANE__RECEIPT};
 
 void wp_dispatch_place(struct wp_dispatch *dispatch, struct attachment *at, enum place place)
 {
@@ -55,11 +57,11 @@ void wp_dispatch_place(struct wp_dispatch *dispatch, struct attachment *at, enum
 
 void wp_dispatch_wake(struct wp_dispatch *dispatch, struct attachment *at)
 {
-    if (at->place != PLACE_IDLE || !at->subscribed) {
+    if (at->place != PLACE_IDLE) {
         return;
     }
-    for (int lane = 0; lane < (int)WP_LANE_COUNT; lane++) {
-        if (at->lanes[lane].waiting) {
+    for (int lane = 0; lane < (int)WP_SEQUENCE_COUNT; lane++) {
+        if (at->lanes[lane].waiting && wp_attachment_wants(at, lane)) {
             wp_dispatch_place(dispatch, at, PLACE_READY);
             return;
         }
@@ -155,8 +157,10 @@ static int lane_pick(
 {
     for (int round = 0; round < 2; round++) {
         bool waits = false;
-        for (int lane = (int)WP_LANE_COUNT - 1; lane >= 0; lane--) {
-            if (at->lanes[lane].read_token || !lane_next(dispatch, at, (Wp__Lane)lane, ret_pending)) {
+        for (int i = 0; i < (int)WP_SEQUENCE_COUNT; i++) {
+            int lane = (int)lane_order[i];
+            if (at->lanes[lane].read_token || !wp_attachment_wants(at, lane) ||
+                !lane_next(dispatch, at, (Wp__Lane)lane, ret_pending)) {
                 continue;
             }
             waits = true;
@@ -167,14 +171,14 @@ static int lane_pick(
         if (!waits) {
             return -1;
         }
-        for (int lane = 0; lane < (int)WP_LANE_COUNT; lane++) {
+        for (int lane = 0; lane < (int)WP_SEQUENCE_COUNT; lane++) {
             at->lanes[lane].quota = lane_weight[lane];
         }
     }
     return -1;
 }
 
-/* Whether nothing is pending any more: the delivery just made was the last of the catch-up. */
+/* Whether no message is pending any more: the delivery just made was the last of the catch-up. */
 static bool caught_up(const struct wp_dispatch *dispatch, struct attachment *at)
 {
     struct wp_pending pending;
@@ -206,7 +210,7 @@ static int deliver(struct wp_dispatch *dispatch, struct attachment *at, Wp__Lane
     effect->undo.catching_up = at->catching_up;
     at->lanes[lane].after = pending->sequence;
     at->lanes[lane].quota -= at->lanes[lane].quota > 0;
-    if (at->catching_up && caught_up(dispatch, at)) {
+    if (at->catching_up && lane != WP__LANE__RECEIPT && caught_up(dispatch, at)) {
         at->catching_up = false;
         effect->deliver.drained = true;
     }
@@ -238,11 +242,37 @@ static void read_effect(struct wp_dispatch *dispatch, struct attachment *at, Wp_
     };
 }
 
+/* Packs a receipt that is kept. False: out of memory. */
+static bool receipt_body(
+    struct wp_dispatch *dispatch, uint64_t mailbox, uint64_t sequence, struct wp_body *ret_body)
+{
+    struct wp_receipt_view view;
+    int error = dispatch->index.receipt(dispatch->index.context, mailbox, sequence, &view);
+    WP_ASSERT(!error); /* it was pending a moment ago */
+    Wp__Receipt receipt = WP__RECEIPT__INIT;
+    bool idle = view.state == WP__RECEIPT_STATE__IDLE;
+    receipt.message_id = (ProtobufCBinaryData){idle ? 0 : sizeof(view.id), view.id};
+    memcpy(&receipt.person, &view.person, sizeof(view.person)); /* packing only reads it */
+    receipt.state = view.state;
+    receipt.error = view.error;
+    receipt.time_ms = view.time_ms;
+    dispatch->receipt.size = 0;
+    uint8_t *p = wp_buffer_reserve(&dispatch->receipt, wp__receipt__get_packed_size(&receipt));
+    if (!p) {
+        return false;
+    }
+    dispatch->receipt.size = wp__receipt__pack(&receipt, p);
+    *ret_body = (struct wp_body){.accepted_ms = view.time_ms,
+        .expires_ms = view.expires_ms,
+        .envelope = wp_slice(dispatch->receipt.data, dispatch->receipt.size)};
+    return true;
+}
+
 /* One step for a ready attachment: true with an effect; false after it was moved to where it waits. */
 static bool attachment_step(struct wp_dispatch *dispatch, struct attachment *at, struct wp_effect *ret_effect)
 {
     struct wp_pending pending = {0};
-    int lane = at->subscribed ? lane_pick(dispatch, at, &pending) : -1;
+    int lane = lane_pick(dispatch, at, &pending);
     if (lane < 0) {
         if (at->subscribed && at->catching_up && caught_up(dispatch, at)) {
             at->catching_up = false;
@@ -254,8 +284,18 @@ static bool attachment_step(struct wp_dispatch *dispatch, struct attachment *at,
         wp_dispatch_place(dispatch, at, PLACE_IDLE);
         return false;
     }
+    struct wp_body receipt;
     struct wp_body_key key = {dispatch->config.shard, (Wp__Lane)lane, at->device->mailbox, pending.sequence};
-    const struct wp_body *body = wp_body_cache_find(dispatch->cache, &key);
+    const struct wp_body *body;
+    if (lane == WP__LANE__RECEIPT) {
+        if (!receipt_body(dispatch, at->device->mailbox, pending.sequence, &receipt)) {
+            wp_dispatch_place(dispatch, at, PLACE_IDLE);
+            return false;
+        }
+        body = &receipt;
+    } else {
+        body = wp_body_cache_find(dispatch->cache, &key);
+    }
     if (!body && dispatch->reads_under_way >= dispatch->config.reads_max) {
         wp_dispatch_place(dispatch, at, PLACE_READ_WAIT);
         return false;
@@ -332,8 +372,10 @@ void wp_dispatch_refused(struct wp_dispatch *dispatch, const struct wp_effect *e
     at->lanes[lane].quota = effect->undo.quota;
     at->catching_up = effect->undo.catching_up;
     struct wp_body_key key = {dispatch->config.shard, lane, at->device->mailbox, effect->deliver.sequence};
-    /* Without memory for it the body is read again. */
-    (void)wp_body_cache_put(dispatch->cache, &key, &effect->deliver.body);
+    if (lane != WP__LANE__RECEIPT) {
+        /* Without memory for it the body is read again. */
+        (void)wp_body_cache_put(dispatch->cache, &key, &effect->deliver.body);
+    }
     wp_dispatch_place(dispatch, at, PLACE_BLOCKED);
 }
 
@@ -365,6 +407,18 @@ uint32_t wp_dispatch_message(struct wp_dispatch *dispatch, uint64_t mailbox, Wp_
         (void)wp_body_cache_put(dispatch->cache, &key, body);
     }
     return count;
+}
+
+void wp_dispatch_receipt(struct wp_dispatch *dispatch, uint64_t mailbox)
+{
+    struct wp_map_node *node = wp_map_find(&dispatch->mailboxes, wp_map_hash(mailbox, 0, 3));
+    for (; node; node = wp_map_find_next(node)) {
+        struct attachment *at = WP_MAP_OBJECT(node, struct attachment, mailbox_node);
+        if (at->device->mailbox == mailbox) {
+            at->lanes[WP__LANE__RECEIPT].waiting = true;
+            wp_dispatch_wake(dispatch, at);
+        }
+    }
 }
 
 int wp_dispatch_read_done(struct wp_dispatch *dispatch, const struct wp_read_request *request, int error,

@@ -54,7 +54,8 @@ struct attachment {
     uint64_t session;
     uint64_t epoch;
     uint32_t window;
-    bool subscribed;
+    bool subscribed;  /* to the inbox */
+    bool receipts;    /* to the receipts */
     bool catching_up; /* the backlog found at attach is not yet sent */
     bool progressed;  /* something was acknowledged */
     int kick_error;
@@ -66,7 +67,7 @@ struct attachment {
         uint32_t quota;        /* left of the lane's weight in this round */
         uint64_t read_token;   /* 0: no read under way */
         struct positions skip; /* resumed: open on the connection or acknowledged already; sorted */
-    } lanes[WP_LANE_COUNT];
+    } lanes[WP_SEQUENCE_COUNT];
     struct flights flights;
     char device_name[WP_NAME_SIZE_MAX + 1];
 };
@@ -85,7 +86,7 @@ struct device {
         uint64_t sent;
         bool sent_changed;
         bool overdue; /* the attachment was ended for an unacknowledged delivery of this lane */
-    } lanes[WP_LANE_COUNT];
+    } lanes[WP_SEQUENCE_COUNT];
     uint32_t backoff_level;   /* how often it was held back without progress in between */
     uint64_t admit_at_ms;     /* mono; 0 = no back-off */
     TAILQ_ENTRY(device) held; /* in held when admit_at_ms */
@@ -111,7 +112,14 @@ struct wp_dispatch {
     uint64_t read_token_last;
     uint32_t reads_under_way;
     uint64_t timeouts_checked_ms;
+    struct wp_buffer receipt; /* the one delivered last, packed */
 };
+
+/* Whether the device wants what is in `lane`. */
+static inline bool wp_attachment_wants(const struct attachment *at, int lane)
+{
+    return lane == WP__LANE__RECEIPT ? at->receipts : at->subscribed;
+}
 
 /* dispatch.c */
 void wp_attachment_free(struct attachment *attachment);

@@ -288,9 +288,10 @@ struct wp_outbox_view {
 /* False when `destination` is no other shard. */
 bool wp_machine_outbox(
     const struct wp_machine *machine, uint32_t destination, struct wp_outbox_view *ret_view);
-/* Packed OutboxItem of a pending sequence; empty when it is not pending. Borrowed until the next apply. */
+/* Packed OutboxItem of a pending sequence, and how many receipts it is (0: a team message); empty when it is
+ * not pending. Borrowed until the next apply. */
 struct wp_slice wp_machine_outbox_item(
-    const struct wp_machine *machine, uint32_t destination, uint64_t sequence);
+    const struct wp_machine *machine, uint32_t destination, uint64_t sequence, uint32_t *ret_receipts);
 /* What this shard has of the outbox of `source`. */
 uint64_t wp_machine_taken(const struct wp_machine *machine, uint32_t source);
 

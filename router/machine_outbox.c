@@ -333,10 +333,11 @@ bool wp_machine_outbox(
 }
 
 struct wp_slice wp_machine_outbox_item(
-    const struct wp_machine *machine, uint32_t destination, uint64_t sequence)
+    const struct wp_machine *machine, uint32_t destination, uint64_t sequence, uint32_t *ret_receipts)
 {
     const struct wp_outbox_peer *peer = wp_outbox_peer(&machine->outbox, destination);
     const struct wp_outbox_item *item = peer ? wp_outbox_find(peer, sequence) : NULL;
+    *ret_receipts = item ? item->receipts : 0;
     return item ? wp_slice(item->data->data, item->data->size) : wp_slice(NULL, 0);
 }
 

@@ -240,6 +240,7 @@ static struct wp_reactor_config reactor_config(struct program *program, uint32_t
         .delivery_timeout_ms = config->limits.delivery_timeout_ms,
         .body_cache_bytes = config->limits.body_cache_bytes,
         .log_keep_bytes = config->storage.log_keep_bytes / config->cluster.shards,
+        .reactors = program->reactors,
         .accept_loss = program->accept_loss,
         .context = program,
         .fatal = on_reactor_fatal,
@@ -302,6 +303,8 @@ static void on_metrics(void *context)
         sum.messages += gauges.messages;
         sum.bytes += gauges.bytes;
         sum.attached += gauges.attached;
+        sum.outbox_bytes += gauges.outbox_bytes;
+        sum.receipts += gauges.receipts;
         if (gauges.seen_window_min_s < sum.seen_window_min_s) {
             sum.seen_window_min_s = gauges.seen_window_min_s;
         }
@@ -311,6 +314,8 @@ static void on_metrics(void *context)
     wp_metric_set(WP_M_QUEUED, sum.messages);
     wp_metric_set(WP_M_QUEUED_BYTES, sum.bytes);
     wp_metric_set(WP_M_ATTACHED, sum.attached);
+    wp_metric_set(WP_M_OUTBOX_BYTES, sum.outbox_bytes);
+    wp_metric_set(WP_M_RECEIPTS, sum.receipts);
     wp_metric_set(WP_M_SEEN_WINDOW, sum.seen_window_min_s);
     wp_metric_set(WP_M_DISK_FREE, disk.free_bytes);
     wp_metric_set(WP_M_DISK_FULL, disk.full);

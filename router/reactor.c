@@ -16,10 +16,12 @@
 #include "base/log.h"
 #include "proto/frame.h"
 #include "router/reactor_lead.h"
+#include "router/reactor_outbox.h"
 
 #define GAUGES_MS 1000u
 #define STOP_MS_MAX 3000u
 #define EXPIRE_LIMIT 1000u
+#define IDLE_CHECK_MS (3600u * 1000)
 
 void wp_reactor_fail(struct wp_reactor *reactor, int error, const char *what)
 {
@@ -90,10 +92,25 @@ void wp_reactor_settle(struct wp_reactor *reactor)
          shard = wp_shard_next(reactor, shard)) {
         wp_dispatch_tick(shard->dispatch, reactor->mono_ms, reactor->leader_ms);
         more = wp_shard_pump(shard) || more;
+        wp_outbox_pump(shard, false);
         wp_shard_propose(shard);
     }
     if (more) {
         wp_reactor_wake(reactor);
+    }
+}
+
+static void idle_check(struct shard *shard)
+{
+    struct wp_reactor *reactor = shard->reactor;
+    static const struct waiter nobody = {.kind = WAIT_NONE};
+    if (shard->idle_checked_ms && reactor->mono_ms < shard->idle_checked_ms + IDLE_CHECK_MS) {
+        return;
+    }
+    Wp__CommandIdleCheck command = WP__COMMAND_IDLE_CHECK__INIT;
+    if (!wp_machine_idle_due(shard->machine, reactor->leader_ms) ||
+        wp_shard_command(shard, WP_COMMAND_IDLE_CHECK, &command.base, &nobody) == WP_OK) {
+        shard->idle_checked_ms = reactor->mono_ms;
     }
 }
 
@@ -105,8 +122,12 @@ static void shard_tick(struct shard *shard)
         wp_reactor_fail(reactor, error, "group tick");
         return;
     }
-    if (shard->expire_open || reactor->stopping || reactor->clock_off || !wp_group_leading(shard->group) ||
-        wp_machine_expiry_due_ms(shard->machine) > reactor->leader_ms) {
+    wp_outbox_pump(shard, true);
+    if (reactor->stopping || reactor->clock_off || !wp_group_leading(shard->group)) {
+        return;
+    }
+    idle_check(shard);
+    if (shard->expire_open || wp_machine_expiry_due_ms(shard->machine) > reactor->leader_ms) {
         return;
     }
     static const struct waiter waiter = {.kind = WAIT_EXPIRE};
@@ -123,6 +144,8 @@ static void gauges_refresh(struct wp_reactor *reactor)
         wp_machine_totals(shard->machine, &totals);
         sum.messages += totals.messages;
         sum.bytes += totals.bytes;
+        sum.outbox_bytes += totals.outbox_bytes;
+        sum.receipts += totals.receipts;
         sum.attached += wp_dispatch_attached_count(shard->dispatch);
         uint64_t window_s = wp_machine_seen_window_ms(shard->machine, reactor->leader_ms) / 1000;
         sum.seen_window_min_s = window_s < sum.seen_window_min_s ? window_s : sum.seen_window_min_s;
@@ -130,6 +153,8 @@ static void gauges_refresh(struct wp_reactor *reactor)
     __atomic_store_n(&reactor->gauges.messages, sum.messages, __ATOMIC_RELAXED);
     __atomic_store_n(&reactor->gauges.bytes, sum.bytes, __ATOMIC_RELAXED);
     __atomic_store_n(&reactor->gauges.attached, sum.attached, __ATOMIC_RELAXED);
+    __atomic_store_n(&reactor->gauges.outbox_bytes, sum.outbox_bytes, __ATOMIC_RELAXED);
+    __atomic_store_n(&reactor->gauges.receipts, sum.receipts, __ATOMIC_RELAXED);
     __atomic_store_n(&reactor->gauges.seen_window_min_s, sum.seen_window_min_s, __ATOMIC_RELAXED);
     reactor->gauges_ms = reactor->mono_ms;
 }
@@ -139,6 +164,8 @@ void wp_reactor_gauges(const struct wp_reactor *reactor, struct wp_reactor_gauge
     ret_gauges->messages = __atomic_load_n(&reactor->gauges.messages, __ATOMIC_RELAXED);
     ret_gauges->bytes = __atomic_load_n(&reactor->gauges.bytes, __ATOMIC_RELAXED);
     ret_gauges->attached = __atomic_load_n(&reactor->gauges.attached, __ATOMIC_RELAXED);
+    ret_gauges->outbox_bytes = __atomic_load_n(&reactor->gauges.outbox_bytes, __ATOMIC_RELAXED);
+    ret_gauges->receipts = __atomic_load_n(&reactor->gauges.receipts, __ATOMIC_RELAXED);
     ret_gauges->seen_window_min_s = __atomic_load_n(&reactor->gauges.seen_window_min_s, __ATOMIC_RELAXED);
 }
 

@@ -44,7 +44,8 @@ struct wp_reactor_config {
     struct wp_machine_limits limits;
     uint64_t delivery_timeout_ms;
     uint64_t body_cache_bytes;
-    uint64_t log_keep_bytes; /* of one shard, for peers; 0 = none */
+    uint64_t log_keep_bytes;            /* of one shard, for peers; 0 = none */
+    struct wp_reactor *const *reactors; /* of this process, by index; filled before the first one starts */
     const bool *accept_loss; /* by shard number: start it although its log lost entries; NULL = none */
     void *context;
     void (*fatal)(void *context, int error, const char *text); /* any reactor's thread; should not return */
@@ -71,6 +72,8 @@ bool wp_reactor_ready(const struct wp_reactor *reactor);
 uint64_t wp_reactor_turns(const struct wp_reactor *reactor);
 
 struct wp_reactor_gauges {
+    uint64_t outbox_bytes;
+    uint64_t receipts;
     uint64_t messages;
     uint64_t bytes;
     uint64_t attached;

@@ -9,14 +9,14 @@
 #include "base/log.h"
 #include "proto/frame.h"
 #include "router/dispatch_wire.h"
-#include "router/reactor_state.h"
+#include "router/reactor_outbox.h"
 
 #define EFFECTS_PER_TURN 512u
 
 /* --- deliveries ------------------------------------------------------------------------------------------
  */
 
-static void effect_deliver(struct shard *shard, const struct wp_effect *effect)
+void wp_shard_deliver(struct shard *shard, const struct wp_effect *effect)
 {
     struct wp_reactor *reactor = shard->reactor;
     struct peer *peer = wp_peer_find(reactor, effect->link);
@@ -39,7 +39,9 @@ static void effect_deliver(struct shard *shard, const struct wp_effect *effect)
     /* Packing only reads it. */
     memcpy(&deliver.envelope.data, &envelope.data, sizeof(envelope.data));
     deliver.envelope.len = envelope.size;
-    if (wp_link_send(peer->link, (enum wp_link_lane)effect->deliver.lane, WP_FRAME_DELIVER, &deliver.base)) {
+    enum wp_link_lane lane =
+        effect->deliver.lane == WP__LANE__RECEIPT ? WP_LINK_ROUTINE : (enum wp_link_lane)effect->deliver.lane;
+    if (wp_link_send(peer->link, lane, WP_FRAME_DELIVER, &deliver.base)) {
         wp_dispatch_refused(shard->dispatch, effect);
         return;
     }
@@ -71,8 +73,9 @@ static void effect_read(struct shard *shard, const struct wp_effect *effect)
 
 bool wp_shard_pump(struct shard *shard)
 {
-    static void (*const take[])(struct shard *, const struct wp_effect *) = {
-        [WP_EFFECT_KICK] = effect_kick, [WP_EFFECT_DELIVER] = effect_deliver, [WP_EFFECT_READ] = effect_read};
+    static void (*const take[])(struct shard *, const struct wp_effect *) = {[WP_EFFECT_KICK] = effect_kick,
+        [WP_EFFECT_DELIVER] = wp_shard_deliver,
+        [WP_EFFECT_READ] = effect_read};
     struct wp_effect effect;
     for (uint32_t i = 0; i < EFFECTS_PER_TURN; i++) {
         if (!wp_dispatch_next(shard->dispatch, &effect)) {
@@ -125,6 +128,7 @@ static int attach_enter(struct shard *shard, const struct attach_wait *wait, con
         .epoch = result->attach.epoch,
         .window = wait->window,
         .subscribed = result->attach.inbox_subscribed,
+        .receipts = result->attach.receipts_subscribed,
     };
     return wp_dispatch_attached(shard->dispatch, &attach) ? WP_E_UNAVAILABLE : WP_OK;
 }
@@ -139,6 +143,7 @@ static void attach_answer(struct shard *shard, const struct waiter *waiter, cons
         reply.epoch = result->attach.epoch;
         reply.session_present = result->attach.session_present;
         reply.inbox_subscribed = result->attach.inbox_subscribed;
+        reply.receipts_subscribed = result->attach.receipts_subscribed;
     }
     if (!result->error && result->attach.set_aside > 0) {
         wp_metric_add(WP_M_SET_ASIDE, result->attach.set_aside);
@@ -171,8 +176,8 @@ static void waiter_answer(struct shard *shard, const struct waiter *waiter, cons
         break;
     case WAIT_SUBSCRIBE:
         if (!result->error) {
-            wp_dispatch_subscribed(
-                shard->dispatch, result->admin.mailbox, result->admin.device, waiter->inbox);
+            wp_dispatch_subscribed(shard->dispatch, result->admin.mailbox, result->admin.device,
+                waiter->inbox, waiter->receipts);
         }
         subscribe_answer(shard, waiter, result->error);
         break;
@@ -182,6 +187,9 @@ static void waiter_answer(struct shard *shard, const struct waiter *waiter, cons
     case WAIT_ANSWER:
         waiter->answer->answered(waiter->answer, (uint32_t)waiter->number, result->error);
         break;
+    case WAIT_TRANSFER:
+        wp_transfer_answer(shard, waiter->transfer, result->error, result->transfer.watermark);
+        break;
     }
 }
 
@@ -189,7 +197,7 @@ void wp_waiter_refuse(struct shard *shard, const struct waiter *waiter, int erro
 {
     struct wp_result result = {.error = error};
     if (waiter->kind == WAIT_SUBMIT || waiter->kind == WAIT_ATTACH || waiter->kind == WAIT_SUBSCRIBE ||
-        waiter->kind == WAIT_ANSWER) {
+        waiter->kind == WAIT_ANSWER || waiter->kind == WAIT_TRANSFER) {
         waiter_answer(shard, waiter, &result);
     } else if (waiter->kind == WAIT_EXPIRE) {
         shard->expire_open = false;
@@ -219,7 +227,18 @@ static void result_dispatch(struct shard *shard, const struct wp_result *result)
     uint32_t count = wp_dispatch_message(shard->dispatch, result->submit.mailbox, result->submit.lane,
         result->submit.sequence, &body, effects);
     for (uint32_t i = 0; i < count; i++) {
-        effect_deliver(shard, &effects[i]);
+        wp_shard_deliver(shard, &effects[i]);
+    }
+}
+
+static void idle_log(struct shard *shard, const struct wp_applied *applied)
+{
+    for (uint32_t i = 0; i < applied->idle_count; i++) {
+        const struct wp_idle *idle = &applied->idle[i];
+        const char *user = wp_machine_mailbox_user(shard->machine, idle->mailbox);
+        wp_metric_add(WP_M_IDLE_DEVICES, 1);
+        wp_log(WP_LOG_WARN, "device_idle", "user=%s device=%u unseen_h=%llu", user, idle->device,
+            (unsigned long long)((shard->reactor->leader_ms - idle->active_ms) / 3600000));
     }
 }
 
@@ -242,6 +261,10 @@ static void results_take(struct shard *shard, const struct wp_applied *applied, 
     for (uint32_t i = 0; i < applied->removal_count; i++) {
         const struct wp_removal *removal = &applied->removals[i];
         wp_dispatch_expired(shard->dispatch, removal->mailbox, removal->lane, removal->sequence);
+    }
+    wp_shard_appended(shard, applied->appended, applied->appended_count);
+    if (waiters) {
+        idle_log(shard, applied);
     }
 }
 
@@ -269,6 +292,7 @@ int wp_shard_apply(void *context, uint64_t index, uint64_t term, struct wp_slice
     }
     wp_dispatch_tick(shard->dispatch, reactor->mono_ms, reactor->leader_ms);
     results_take(shard, &applied, proposal ? &proposal->waiters : NULL);
+    wp_outbox_applied(shard);
     if (proposal) {
         wp_bytes_release(&proposal->entry);
         free(proposal->waiters.items);

@@ -120,6 +120,7 @@ static int attach_resume(struct shard *shard, struct peer *peer, const Wp__Attac
         .epoch = view.epoch,
         .window = attach->window,
         .subscribed = view.inbox_subscribed,
+        .receipts = view.receipts_subscribed,
         .resume = attach->resume,
     };
     error = wp_dispatch_attached(shard->dispatch, &attached);
@@ -129,8 +130,9 @@ static int attach_resume(struct shard *shard, struct peer *peer, const Wp__Attac
     Wp__AttachReply reply = WP__ATTACH_REPLY__INIT;
     reply.session = attach->session;
     reply.epoch = view.epoch;
-    reply.session_present = view.inbox_subscribed;
+    reply.session_present = view.inbox_subscribed || view.receipts_subscribed;
     reply.inbox_subscribed = view.inbox_subscribed;
+    reply.receipts_subscribed = view.receipts_subscribed;
     reply.time_ms = shard->reactor->leader_ms;
     wp_peer_reply(shard->reactor, peer->number, WP_FRAME_ATTACH_REPLY, &reply.base, 0);
     return WP_OK;
@@ -254,8 +256,10 @@ static int subscribe_take(struct wp_reactor *reactor, struct peer *peer, const W
     command.device = device_copy;
     command.epoch = subscribe->epoch;
     command.inbox = subscribe->inbox;
+    command.receipts = subscribe->receipts;
     struct waiter waiter = {.kind = WAIT_SUBSCRIBE, .peer = peer->number, .number = subscribe->session};
     waiter.inbox = subscribe->inbox;
+    waiter.receipts = subscribe->receipts;
     waiter.request = subscribe->request;
     return wp_shard_command(shard, WP_COMMAND_SUBSCRIBE, &command.base, &waiter) ? WP_E_UNAVAILABLE : WP_OK;
 }

@@ -66,6 +66,9 @@ static int held_fill(struct held_reply *held, enum wp_frame_type type, const Pro
     case WP_FRAME_SUBSCRIBE_REPLY:
         held->subscribe = *(const Wp__SubscribeReply *)message;
         return WP_OK;
+    case WP_FRAME_TRANSFER_REPLY:
+        held->transfer = *(const Wp__TransferReply *)message;
+        return WP_OK;
     case WP_FRAME_KICK:
         held->kick = *(const Wp__Kick *)message;
         return WP_OK;

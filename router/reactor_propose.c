@@ -165,6 +165,10 @@ static const ProtobufCMessageDescriptor *const operator_commands[] = {
     [WP_COMMAND_USER_ADD] = &wp__command_user_add__descriptor,
     [WP_COMMAND_DEVICE_ADD] = &wp__command_device_add__descriptor,
     [WP_COMMAND_DEVICE_REMOVE] = &wp__command_device_remove__descriptor,
+    [WP_COMMAND_TEAM_ADD] = &wp__command_team_add__descriptor,
+    [WP_COMMAND_TEAM_REMOVE] = &wp__command_team_remove__descriptor,
+    [WP_COMMAND_TEAM_MEMBER_ADD] = &wp__command_team_member_add__descriptor,
+    [WP_COMMAND_TEAM_MEMBER_REMOVE] = &wp__command_team_member_remove__descriptor,
 };
 
 void wp_propose_take(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message)

@@ -5,6 +5,7 @@
  *   1. A frame is taken only from a node of the roster whose data directory is the one that the roster knows.
  *   2. Raft frames are dropped rather than queued when the link is over its byte cap: Raft repeats them. */
 #include "router/reactor_lead.h"
+#include "router/reactor_outbox.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -208,6 +209,7 @@ static const struct router_row router_rows[] = {
     [WP_FRAME_RAFT] = {&wp__raft__descriptor, take_raft},
     [WP_FRAME_NODE_STATE] = {&wp__node_state__descriptor, wp_report_take},
     [WP_FRAME_PROPOSE] = {&wp__propose__descriptor, wp_propose_take},
+    [WP_FRAME_TRANSFER] = {&wp__transfer__descriptor, wp_transfer_take},
 };
 
 /* The node may have been added, removed or rebuilt since the link came up. */
@@ -255,6 +257,7 @@ struct answer_row {
 
 static const struct answer_row answer_rows[] = {
     [WP_FRAME_PROPOSE_REPLY] = {&wp__propose_reply__descriptor, wp_forward_answered},
+    [WP_FRAME_TRANSFER_REPLY] = {&wp__transfer_reply__descriptor, wp_transfer_replied},
 };
 
 void wp_router_answer(

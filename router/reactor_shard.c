@@ -14,7 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "proto/frame.h"
-#include "router/reactor_router.h"
+#include "router/reactor_outbox.h"
 
 #define GROUP_INFLIGHT 8u
 /* Kept below what a crash would leave applied, for peers that were away for a moment, and log_keep_bytes of
@@ -54,9 +54,16 @@ static uint64_t index_set_aside(const void *context, uint64_t mailbox, uint32_t 
     return search.count;
 }
 
+static int index_receipt(
+    const void *context, uint64_t mailbox, uint64_t sequence, struct wp_receipt_view *ret_view)
+{
+    return wp_machine_receipt(context, mailbox, sequence, ret_view);
+}
+
 static void shard_leading(void *context, bool leading)
 {
     struct shard *shard = context;
+    wp_outbox_leading(shard, leading);
     wp_log(WP_LOG_INFO, "leadership", "shard=%u leading=%d term=%llu", shard->number, leading,
         (unsigned long long)wp_group_term(shard->group));
     if (leading) {
@@ -106,7 +113,11 @@ int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t numb
     if (!shard->replica) {
         return WP_OK;
     }
-    int error = wp_machine_create(config->store, number, &config->limits, &shard->machine);
+    struct wp_machine_limits limits = config->limits;
+    limits.shard_count = config->shard_count;
+    memcpy(limits.hash_key, config->hash_key, sizeof(limits.hash_key));
+    int error = wp_machine_create(config->store, number, &limits, &shard->machine);
+    error = error ? error : wp_outbox_sends_create(shard);
     if (error) {
         return error;
     }
@@ -117,7 +128,8 @@ int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t numb
         .read_bytes_max = 256u * 1024,
         .reads_max = 1 + READS_MAX / reactor->shard_count,
     };
-    const struct wp_dispatch_index index = {shard->machine, index_next_pending, index_set_aside};
+    const struct wp_dispatch_index index = {
+        shard->machine, index_next_pending, index_receipt, index_set_aside};
     error = wp_dispatch_create(&dispatch, &index, reactor->cache, &shard->dispatch);
     if (error) {
         return error;
@@ -157,6 +169,7 @@ void wp_shard_fini(struct shard *shard)
     wp_buffer_free(&shard->open);
     wp_group_destroy(&shard->group);
     wp_dispatch_destroy(&shard->dispatch);
+    wp_outbox_sends_destroy(shard);
     wp_machine_destroy(&shard->machine);
 }
 
@@ -257,6 +270,9 @@ static struct proposal *shard_next(struct shard *shard)
     if (STAILQ_EMPTY(&shard->sealed)) {
         if (cursors_due(shard)) {
             wp_shard_cursors(shard);
+        }
+        if (wp_outbox_advances_due(shard, shard->open_waiters.count > 0)) {
+            wp_outbox_advances_take(shard);
         }
         if (STAILQ_EMPTY(&shard->sealed) && (shard->open_waiters.count == 0 || shard_seal(shard))) {
             return NULL;

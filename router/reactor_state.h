@@ -41,6 +41,7 @@ struct held_reply {
         Wp__SubscribeReply subscribe;
         Wp__Kick kick;
         Wp__ProposeReply propose;
+        Wp__TransferReply transfer;
     };
 };
 
@@ -70,21 +71,38 @@ struct router_link {
 /* --- entries (reactor_shard.c)
  * ------------------------------------------------------------------------------ */
 
-enum waiter_kind { WAIT_NONE, WAIT_SUBMIT, WAIT_ATTACH, WAIT_SUBSCRIBE, WAIT_EXPIRE, WAIT_ANSWER };
+enum waiter_kind {
+    WAIT_NONE,
+    WAIT_SUBMIT,
+    WAIT_ATTACH,
+    WAIT_SUBSCRIBE,
+    WAIT_EXPIRE,
+    WAIT_ANSWER,
+    WAIT_TRANSFER,
+};
 
 /* Who gets the result of one command: as many as commands in the entry, in their order. */
 struct waiter {
     uint8_t kind;
     bool inbox; /* SUBSCRIBE */
+    bool receipts;
     uint32_t peer;
     uint32_t credit; /* SUBMIT: bytes to give back */
     uint64_t number; /* SUBMIT: ticket; ATTACH, SUBSCRIBE: session; ANSWER: item */
     union {
-        uint64_t received_us;       /* SUBMIT */
-        uint64_t request;           /* SUBSCRIBE */
-        struct attach_wait *attach; /* ATTACH */
-        struct wp_answer *answer;   /* ANSWER */
+        uint64_t received_us;           /* SUBMIT */
+        uint64_t request;               /* SUBSCRIBE */
+        struct attach_wait *attach;     /* ATTACH */
+        struct wp_answer *answer;       /* ANSWER */
+        struct transfer_wait *transfer; /* TRANSFER; owned */
     };
+};
+
+/* Who is told what was taken of an outbox. */
+struct transfer_wait {
+    uint32_t source;
+    uint32_t peer;             /* link of another router, or */
+    struct wp_reactor *origin; /* a reactor of this process */
 };
 
 struct attach_wait {
@@ -123,7 +141,9 @@ struct shard {
     struct proposals sealed;    /* wait for room in the log */
     struct proposals in_flight; /* proposed, in order */
     uint32_t in_flight_count;
-    bool expire_open; /* an EXPIRE is on its way */
+    bool expire_open;           /* an EXPIRE is on its way */
+    uint64_t idle_checked_ms;   /* when the devices were last looked at */
+    struct outbox_sends *sends; /* reactor_outbox.c */
 };
 
 /* --- reactor
@@ -264,6 +284,12 @@ int wp_shard_apply(void *context, uint64_t index, uint64_t term, struct wp_slice
 void wp_waiter_refuse(struct shard *shard, const struct waiter *waiter, int error);
 /* Takes effects out of dispatch; true when some were left for the next turn. */
 bool wp_shard_pump(struct shard *shard);
+
+/* Sends one delivery, or gives it back to dispatch. */
+void wp_shard_deliver(struct shard *shard, const struct wp_effect *effect);
+
+/* reactor_many.c: what was appended goes to the devices that are attached */
+void wp_shard_appended(struct shard *shard, const struct wp_appended *appended, uint32_t count);
 
 /* reactor_read.c */
 int wp_shard_read(struct shard *shard, const struct wp_read_request *request);

@@ -25,6 +25,17 @@ static bool next_pending(const void *context, uint64_t mailbox, uint32_t device,
     return false;
 }
 
+static int receipt(const void *context, uint64_t mailbox, uint64_t sequence, struct wp_receipt_view *ret_view)
+{
+    (void)context;
+    (void)mailbox;
+    *ret_view = (struct wp_receipt_view){.person = "bob",
+        .state = WP__RECEIPT_STATE__DELIVERED,
+        .time_ms = FIX_EPOCH_MS + sequence,
+        .expires_ms = UINT64_MAX};
+    return WP_OK;
+}
+
 static uint64_t set_aside(const void *context, uint64_t mailbox, uint32_t device)
 {
     return ((const struct fix *)context)->mailboxes[mailbox].set_aside[device];
@@ -41,7 +52,7 @@ struct fix *fix_create(const struct wp_dispatch_config *config, uint64_t cache_b
         .flight_bytes_max = 4u << 20,
         .read_bytes_max = 256u << 10,
         .reads_max = 2};
-    const struct wp_dispatch_index index = {fix, next_pending, set_aside};
+    const struct wp_dispatch_index index = {fix, next_pending, receipt, set_aside};
     assert_int_equal(
         wp_dispatch_create(config ? config : &defaults, &index, fix->cache, &fix->dispatch), WP_OK);
     fix->mono_ms = 1000;
@@ -137,7 +148,7 @@ const char *fix_deliveries(struct fix *fix, uint64_t session)
         assert_int_equal(effect.type, WP_EFFECT_DELIVER);
         assert_int_equal(effect.session, session);
         at += (size_t)snprintf(out + at, sizeof(out) - at, "%s%c%llu%s%s", at > 0 ? " " : "",
-            "rus"[effect.deliver.lane], (unsigned long long)effect.deliver.sequence,
+            "ruse"[effect.deliver.lane], (unsigned long long)effect.deliver.sequence,
             effect.deliver.dup ? "+" : "", effect.deliver.drained ? "!" : "");
         assert_true(at < sizeof(out));
     }

@@ -30,8 +30,8 @@ struct fix_message {
 struct fix_mailbox {
     struct fix_message messages[FIX_MESSAGES];
     uint32_t count;
-    uint64_t tail[WP_LANE_COUNT]; /* last position given */
-    uint64_t sent[FIX_DEVICES][WP_LANE_COUNT];
+    uint64_t tail[WP_SEQUENCE_COUNT]; /* last position given */
+    uint64_t sent[FIX_DEVICES][WP_SEQUENCE_COUNT];
     uint64_t set_aside[FIX_DEVICES];
 };
 
@@ -61,8 +61,8 @@ int fix_attach(struct fix *fix, uint32_t link, uint64_t session, uint64_t mailbo
 bool fix_next(struct fix *fix, struct wp_effect *ret_effect);
 /* Answers a read from the mailboxes. */
 int fix_read(struct fix *fix, const struct wp_read_request *request);
-/* "S:r1,r2 ..." of all deliveries to `session` until nothing is left, in order: lane letter and position, "+"
- * for DUP,
+/* Of all deliveries to `session` until nothing is left, in order: lane letter (e: a receipt) and position,
+ * "+" for DUP,
  * "!" for drained. */
 const char *fix_deliveries(struct fix *fix, uint64_t session);
 int fix_acknowledge(

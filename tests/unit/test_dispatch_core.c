@@ -333,11 +333,60 @@ static void test_unsubscribed_device_gets_nothing_until_it_subscribes(void **sta
     assert_int_equal(wp_dispatch_attached(fix->dispatch, &attach), WP_OK);
     assert_string_equal(fix_deliveries(fix, 10), "");
     assert_int_equal(fix_message(fix, 0, WP__LANE__STAT, 10, HOUR_MS, effects), 0);
-    wp_dispatch_subscribed(fix->dispatch, 0, 0, true);
+    wp_dispatch_subscribed(fix->dispatch, 0, 0, true, false);
     assert_string_equal(fix_deliveries(fix, 10), "s1 r1!");
-    wp_dispatch_subscribed(fix->dispatch, 0, 0, false);
+    wp_dispatch_subscribed(fix->dispatch, 0, 0, false, false);
     assert_int_equal(fix_message(fix, 0, WP__LANE__STAT, 10, HOUR_MS, effects), 0);
     assert_string_equal(fix_deliveries(fix, 10), "");
+    fix_destroy(&fix);
+}
+
+static void test_receipts_come_last_and_only_to_those_who_want_them(void **state)
+{
+    (void)state;
+    struct fix *fix = fix_create(NULL, 1u << 20);
+    assert_int_equal(fix_attach(fix, 1, 10, 0, 0, 1, 8, NULL), WP_OK);
+    fix_queue(fix, 0, WP__LANE__RECEIPT, 0, HOUR_MS);
+    wp_dispatch_receipt(fix->dispatch, 0);
+    assert_string_equal(fix_deliveries(fix, 10), "");
+    wp_dispatch_subscribed(fix->dispatch, 0, 0, true, true);
+    struct wp_effect effect;
+    assert_true(fix_next(fix, &effect));
+    assert_int_equal(effect.deliver.lane, WP__LANE__RECEIPT);
+    assert_false(effect.deliver.drained);
+    Wp__Receipt *packed =
+        wp__receipt__unpack(NULL, effect.deliver.body.envelope.size, effect.deliver.body.envelope.data);
+    assert_non_null(packed);
+    assert_string_equal(packed->person, "bob");
+    assert_int_equal(packed->state, WP__RECEIPT_STATE__DELIVERED);
+    assert_int_equal(packed->time_ms, FIX_EPOCH_MS + 1);
+    wp__receipt__free_unpacked(packed, NULL);
+    wp_dispatch_refused(fix->dispatch, &effect); /* the link is full: the same one comes again */
+    wp_dispatch_link_writable(fix->dispatch, 1);
+    assert_string_equal(fix_deliveries(fix, 10), "e1");
+    fix_queue(fix, 0, WP__LANE__RECEIPT, 0, HOUR_MS);
+    fix_queue(fix, 0, WP__LANE__ROUTINE, 10, HOUR_MS);
+    fix_queue(fix, 0, WP__LANE__STAT, 10, HOUR_MS);
+    wp_dispatch_kick(fix->dispatch, 0, 0, WP_E_STALE_EPOCH);
+    while (wp_dispatch_next(fix->dispatch, &effect)) {
+    }
+    const struct wp_dispatch_attach both = {.link = 1,
+        .session = 11,
+        .mailbox = 0,
+        .device = 0,
+        .device_name = "phone",
+        .epoch = 2,
+        .window = 8,
+        .subscribed = true,
+        .receipts = true};
+    assert_int_equal(wp_dispatch_attached(fix->dispatch, &both), WP_OK);
+    fix_find(fix, 0, WP__LANE__RECEIPT, 1)->gone = true;
+    assert_string_equal(fix_deliveries(fix, 11), "s1 r1! e2");
+    uint32_t known;
+    assert_int_equal(fix_acknowledge(fix, 1, 11, WP__LANE__RECEIPT, 2, &known), WP_OK);
+    assert_int_equal(known, 1);
+    assert_true(fix_cursors(fix));
+    assert_int_equal(fix_find(fix, 0, WP__LANE__RECEIPT, 2)->acknowledged, 1);
     fix_destroy(&fix);
 }
 
@@ -503,6 +552,7 @@ int main(void)
         cmocka_unit_test(test_newer_attachment_takes_over),
         cmocka_unit_test(test_resume_sends_neither_open_nor_acknowledged_again),
         cmocka_unit_test(test_unsubscribed_device_gets_nothing_until_it_subscribes),
+        cmocka_unit_test(test_receipts_come_last_and_only_to_those_who_want_them),
         cmocka_unit_test(test_cursors_are_due_after_200_ms),
         cmocka_unit_test(test_silent_device_shows_life_every_six_hours),
         cmocka_unit_test(test_back_off_after_setting_aside_grows_and_ends_with_progress),

@@ -310,9 +310,11 @@ static void test_outbox_goes_over_once(void **state)
     struct message message = {.recipient = "bob"};
     fixture_send(&f, &sender, &message);
     fixture_acknowledge_one(&f, bob, 1, WP__LANE__ROUTINE, 1);
-    struct wp_slice item = wp_machine_outbox_item(f.machine, destination, 1);
+    uint32_t receipts;
+    struct wp_slice item = wp_machine_outbox_item(f.machine, destination, 1, &receipts);
     assert_true(item.size > 0);
-    assert_int_equal(wp_machine_outbox_item(f.machine, destination, 2).size, 0);
+    assert_int_equal(receipts, 1);
+    assert_int_equal(wp_machine_outbox_item(f.machine, destination, 2, &receipts).size, 0);
 
     fixture_init(&other);
     fixture_ring(&other, SHARDS);
@@ -337,7 +339,7 @@ static void test_outbox_goes_over_once(void **state)
     fixture_begin(&f);
     fixture_advance(&f, destination, 1);
     fixture_apply(&f);
-    assert_int_equal(wp_machine_outbox_item(f.machine, destination, 1).size, 0);
+    assert_int_equal(wp_machine_outbox_item(f.machine, destination, 1, &receipts).size, 0);
     fixture_restart(&f);
     struct wp_outbox_view view;
     assert_true(wp_machine_outbox(f.machine, destination, &view));

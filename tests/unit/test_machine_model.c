@@ -646,11 +646,13 @@ static void check_item(struct run *run, uint32_t destination, const struct model
 {
     struct wp_arena arena;
     wp_arena_init(&arena, 1u << 20);
-    struct wp_slice packed = wp_machine_outbox_item(run->f.machine, destination, item->sequence);
+    uint32_t receipts;
+    struct wp_slice packed = wp_machine_outbox_item(run->f.machine, destination, item->sequence, &receipts);
     Wp__OutboxItem *owed;
     int error = wp_schema_decode(&wp__outbox_item__descriptor, packed, &arena, (ProtobufCMessage **)&owed);
     expect(run, "item decodes", (uint64_t)error, WP_OK);
     expect(run, "kind of an item", owed->team != NULL, item->team);
+    expect(run, "count of receipts", receipts, item->end_count);
     if (!item->team) {
         check_ends(run, owed->receipts, item);
         wp_arena_fini(&arena);
