@@ -4,6 +4,7 @@
 
 EFFORT ?= full
 MINUTES ?= 10
+ROUTERS ?= 1
 PREFIX ?= /usr/local
 DESTDIR ?=
 PROGRAMS = wardpost-router wardpost-gateway wardpostctl wardpost wardpost-bench
@@ -22,8 +23,8 @@ build: ## set up, then build the programs into build/release/bin
 install: build ## install below PREFIX=/usr/local (DESTDIR=DIR for a package): deploy/README.md
 	@DESTDIR="$(DESTDIR)" cmake --install build/release --prefix "$(PREFIX)"
 
-demo: build ## start a playground, send to someone who is offline, kill the router, see the message arrive
-	@tools/demo
+demo: build ## start a playground, send to someone who is offline, kill the router, see the message arrive (ROUTERS=3: kill a leader)
+	@ROUTERS=$(ROUTERS) tools/demo
 
 demo-stop: ## stop what `make demo` left running
 	@tools/demo stop

@@ -34,6 +34,11 @@
     X(FABRIC_FRAMES, counter, "all", "wardpost_fabric_frames_total", "fabric frames sent")                   \
     X(CLOCK_OFF, gauge, "router", "wardpost_router_clock_off",                                               \
         "1 while this router's clock is more than 500 ms off the median of all routers")                     \
+    X(LEADS, gauge, "router", "wardpost_router_shards_led", "shards that this router leads")                 \
+    X(LEADERLESS, gauge, "router", "wardpost_router_shards_without_leader",                                   \
+        "shards with a replica here of which no leader is known: nothing is accepted there")                  \
+    X(BEHIND, gauge, "router", "wardpost_router_replicas_behind",                                             \
+        "replicas of shards led here that are not reachable or more than 1,000 entries behind")               \
     X(PEER_DROPPED, counter, "router", "wardpost_router_peer_frames_dropped_total",                             \
         "frames for other routers that their link did not take")                                             \
     X(PEER_REFUSED, counter, "router", "wardpost_router_peer_frames_refused_total",                          \

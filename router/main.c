@@ -305,6 +305,9 @@ static void on_metrics(void *context)
         sum.attached += gauges.attached;
         sum.outbox_bytes += gauges.outbox_bytes;
         sum.receipts += gauges.receipts;
+        sum.leads += gauges.leads;
+        sum.leaderless += gauges.leaderless;
+        sum.behind += gauges.behind;
         if (gauges.seen_window_min_s < sum.seen_window_min_s) {
             sum.seen_window_min_s = gauges.seen_window_min_s;
         }
@@ -317,6 +320,9 @@ static void on_metrics(void *context)
     wp_metric_set(WP_M_OUTBOX_BYTES, sum.outbox_bytes);
     wp_metric_set(WP_M_RECEIPTS, sum.receipts);
     wp_metric_set(WP_M_SEEN_WINDOW, sum.seen_window_min_s);
+    wp_metric_set(WP_M_LEADS, sum.leads);
+    wp_metric_set(WP_M_LEADERLESS, sum.leaderless);
+    wp_metric_set(WP_M_BEHIND, sum.behind);
     wp_metric_set(WP_M_DISK_FREE, disk.free_bytes);
     wp_metric_set(WP_M_DISK_FULL, disk.full);
 }

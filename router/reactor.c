@@ -136,39 +136,6 @@ static void shard_tick(struct shard *shard)
     shard->expire_open = wp_shard_command(shard, WP_COMMAND_EXPIRE, &command.base, &waiter) == WP_OK;
 }
 
-static void gauges_refresh(struct wp_reactor *reactor)
-{
-    struct wp_reactor_gauges sum = {.seen_window_min_s = UINT64_MAX};
-    for (struct shard *shard = wp_shard_next(reactor, NULL); shard; shard = wp_shard_next(reactor, shard)) {
-        struct wp_machine_totals totals;
-        wp_machine_totals(shard->machine, &totals);
-        sum.messages += totals.messages;
-        sum.bytes += totals.bytes;
-        sum.outbox_bytes += totals.outbox_bytes;
-        sum.receipts += totals.receipts;
-        sum.attached += wp_dispatch_attached_count(shard->dispatch);
-        uint64_t window_s = wp_machine_seen_window_ms(shard->machine, reactor->leader_ms) / 1000;
-        sum.seen_window_min_s = window_s < sum.seen_window_min_s ? window_s : sum.seen_window_min_s;
-    }
-    __atomic_store_n(&reactor->gauges.messages, sum.messages, __ATOMIC_RELAXED);
-    __atomic_store_n(&reactor->gauges.bytes, sum.bytes, __ATOMIC_RELAXED);
-    __atomic_store_n(&reactor->gauges.attached, sum.attached, __ATOMIC_RELAXED);
-    __atomic_store_n(&reactor->gauges.outbox_bytes, sum.outbox_bytes, __ATOMIC_RELAXED);
-    __atomic_store_n(&reactor->gauges.receipts, sum.receipts, __ATOMIC_RELAXED);
-    __atomic_store_n(&reactor->gauges.seen_window_min_s, sum.seen_window_min_s, __ATOMIC_RELAXED);
-    reactor->gauges_ms = reactor->mono_ms;
-}
-
-void wp_reactor_gauges(const struct wp_reactor *reactor, struct wp_reactor_gauges *ret_gauges)
-{
-    ret_gauges->messages = __atomic_load_n(&reactor->gauges.messages, __ATOMIC_RELAXED);
-    ret_gauges->bytes = __atomic_load_n(&reactor->gauges.bytes, __ATOMIC_RELAXED);
-    ret_gauges->attached = __atomic_load_n(&reactor->gauges.attached, __ATOMIC_RELAXED);
-    ret_gauges->outbox_bytes = __atomic_load_n(&reactor->gauges.outbox_bytes, __ATOMIC_RELAXED);
-    ret_gauges->receipts = __atomic_load_n(&reactor->gauges.receipts, __ATOMIC_RELAXED);
-    ret_gauges->seen_window_min_s = __atomic_load_n(&reactor->gauges.seen_window_min_s, __ATOMIC_RELAXED);
-}
-
 void wp_reactor_ready_refresh(struct wp_reactor *reactor)
 {
     bool ready = true;
@@ -269,7 +236,7 @@ void wp_reactor_on_timer(uv_timer_t *timer)
         wp_state_flush_if_due(reactor->config.store);
     }
     if (reactor->mono_ms - reactor->gauges_ms >= GAUGES_MS) {
-        gauges_refresh(reactor);
+        wp_reactor_gauges_refresh(reactor);
     }
     for (uint32_t slot = 0; slot < PEERS_MAX; slot++) {
         struct peer *peer = reactor->peers[slot];

@@ -22,6 +22,7 @@ struct wp_reactor;
 struct wp_group;
 struct wp_dispatch;
 struct wp_overview;
+struct wp_overview_group;
 
 struct wp_reactor_config {
     uint32_t index;
@@ -78,6 +79,9 @@ struct wp_reactor_gauges {
     uint64_t bytes;
     uint64_t attached;
     uint64_t seen_window_min_s;
+    uint64_t leads;      /* shards led here */
+    uint64_t leaderless; /* shards with a replica here and no leader that is known */
+    uint64_t behind;     /* wanted replicas of shards led here that are not in step */
 };
 /* Any thread; at most a second old. */
 void wp_reactor_gauges(const struct wp_reactor *reactor, struct wp_reactor_gauges *ret_gauges);
@@ -102,6 +106,8 @@ uint32_t wp_reactor_shard_first(struct wp_reactor *reactor);
 uint32_t wp_reactor_shard_next(struct wp_reactor *reactor, uint32_t shard);
 /* Job: fills what this reactor knows: its groups, and on reactor 0 the nodes (overview.h). */
 void wp_reactor_overview(struct wp_reactor *reactor, struct wp_overview *overview);
+void wp_reactor_overview_group(
+    struct wp_reactor *reactor, uint32_t shard, struct wp_overview_group *ret_group);
 /* Job: begins to hand the leadership of a shard to the replica of node `to`. WP_E_NOT_LEADER; WP_E_NOT_FOUND:
  * no voter of it is there; WP_E_EXISTS: it leads already; WP_E_UNAVAILABLE: not reachable, or another is
  * under way. */

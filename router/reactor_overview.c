@@ -122,7 +122,7 @@ static void led_unreported(const struct shard *shard, struct wp_overview_group *
     }
 }
 
-static void group_fill(struct wp_reactor *reactor, uint32_t number, struct wp_overview_group *group)
+void wp_reactor_overview_group(struct wp_reactor *reactor, uint32_t number, struct wp_overview_group *group)
 {
     const struct wp_roster_wanted *wanted = &reactor->roster->wanted[number];
     const struct shard *shard = wp_reactor_shard(reactor, number);
@@ -155,6 +155,6 @@ void wp_reactor_overview(struct wp_reactor *reactor, struct wp_overview *overvie
     }
     for (uint32_t number = 1 + config->index; number <= config->shard_count;
          number += config->reactor_count) {
-        group_fill(reactor, number, &overview->groups[number]);
+        wp_reactor_overview_group(reactor, number, &overview->groups[number]);
     }
 }

@@ -225,6 +225,8 @@ struct shard *wp_reactor_shard(struct wp_reactor *reactor, uint64_t number);
 struct shard *wp_shard_next(struct wp_reactor *reactor, const struct shard *shard);
 /* Whether each shard here has a leader; told to other threads. */
 void wp_reactor_ready_refresh(struct wp_reactor *reactor);
+/* reactor_gauges.c: once a second. */
+void wp_reactor_gauges_refresh(struct wp_reactor *reactor);
 /* Time for timeouts and for Raft: CLOCK_BOOTTIME in ms, since leases must not stand still while the machine
  * sleeps. */
 void wp_reactor_clock(struct wp_reactor *reactor);

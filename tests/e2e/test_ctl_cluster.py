@@ -116,6 +116,16 @@ def test_one_router_by_its_socket_shows_what_it_holds(three, unique):
         assert answer["role"] == "leader" or answer["devices"][0]["attached"] is None
 
 
+def test_metrics_say_who_leads_and_who_is_behind(cluster):
+    wait_until(lambda: sum(cluster.metric(router, "wardpost_router_shards_led") for router in ROUTERS) == 8, what="leaders")
+    cluster.kill("router-2")
+    left = ["router-1", "router-3"]
+    wait_until(lambda: sum(cluster.metric(router, "wardpost_router_shards_led") for router in left) == 8, 10, "leaders")
+    wait_until(lambda: sum(cluster.metric(router, "wardpost_router_replicas_behind") for router in left) == 8, 10, "the alarm")
+    cluster.kill("router-3")
+    wait_until(lambda: cluster.metric("router-1", "wardpost_router_shards_without_leader") == 8, 10, "the alarm")
+
+
 # -- a router is down
 
 
