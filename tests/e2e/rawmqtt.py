@@ -169,7 +169,9 @@ class Device:
 
     def __init__(self, address, username=None, secret=None, version=5, connect=True, ca=None, timeout=10, **options):
         self.version, self.buffer, self.next_id = version, b"", 1
-        self.socket = socket.create_connection(address, timeout=timeout)
+        # An address of another network namespace (netcluster.Place) makes the connection itself.
+        self.socket = address.connect(timeout) if hasattr(address, "connect") else socket.create_connection(address, timeout=timeout)
+        self.socket.settimeout(timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if ca:
             context = ssl.create_default_context(cafile=str(ca))

@@ -99,6 +99,7 @@ class Receiver(threading.Thread):
         super().__init__(daemon=True)
         self.playground, self.person, self.gateways, self.reconnects = playground, person, gateways, 0
         self.got = []            # (id, payload, dup)
+        self.places = {}         # id -> packet identifiers; each is of one place in the mailbox, so two are a message kept twice
         self.stopping = threading.Event()
 
     def run(self):
@@ -122,6 +123,7 @@ class Receiver(threading.Thread):
                 packet = device.receive(0.5)
                 if packet.kind == rawmqtt.PUBLISH:
                     self.got.append((packet.user("wp-id"), packet.payload.decode(), packet.dup))
+                    self.places.setdefault(packet.user("wp-id"), set()).add(packet.id)
                     device.send(rawmqtt.puback(packet.id))
 
     def finish(self, quiet_s=1.5, timeout_s=90):
