@@ -31,16 +31,6 @@ class Place:
         return self.machine.connect(self.host, self.port, timeout)
 
 
-class Through:
-    """The cluster as seen by devices of one gateway, for traffic.Sender and Receiver."""
-
-    def __init__(self, cluster, gateway):
-        self.cluster, self.gateway = cluster, gateway
-
-    def endpoint(self):
-        return self.cluster.endpoint(gateway=self.gateway)
-
-
 class InsideConnection(http.client.HTTPConnection):
     """HTTP to a loopback address of a machine."""
 
@@ -179,6 +169,11 @@ class NetCluster(Playground):
             return self.admin("GET", "/v1/status", node=router)["shards"]
         except (OSError, http.client.HTTPException):
             return []
+
+    def shards_of(self, prefix):
+        """{user: shard} of the users whose names begin so."""
+        users = self.admin("GET", f"/v1/users?after={prefix}&limit=1000")["users"]
+        return {row["user"]: row["shard"] for row in users if row["user"].startswith(prefix)}
 
     def leaders(self, routers=None):
         """{shard: the routers that say that they lead it}."""
