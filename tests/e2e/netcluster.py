@@ -171,9 +171,9 @@ class NetCluster(Playground):
             return []
 
     def shards_of(self, prefix):
-        """{user: shard} of the users whose names begin so."""
-        users = self.admin("GET", f"/v1/users?after={prefix}&limit=1000")["users"]
-        return {row["user"]: row["shard"] for row in users if row["user"].startswith(prefix)}
+        """{user: shard} of the users whose names begin so; each router knows those of the shards that it leads."""
+        pages = [self.admin("GET", f"/v1/users?after={prefix}&limit=1000", node=router)["users"] for router in self.routers]
+        return {row["user"]: row["shard"] for page in pages for row in page if row["user"].startswith(prefix)}
 
     def leaders(self, routers=None):
         """{shard: the routers that say that they lead it}."""
