@@ -20,6 +20,7 @@
 #include "proto/address.h"
 #include "router/admin.h"
 #include "router/identity.h"
+#include "router/meta.h"
 #include "router/roster_form.h"
 
 /* Beside those of node/program.h; the values of sysexits.h. */
@@ -177,6 +178,32 @@ static int storage_start(struct program *program, char *ret_text, size_t text_si
     return wp_identity_claim(program->store, &program->identity, ret_text, text_size);
 }
 
+/* What the meta group applied here rules over what the configuration says. */
+static int roster_load(struct program *program, char *ret_text, size_t text_size)
+{
+    struct wp_meta *meta;
+    int error = wp_meta_create(program->store, program->config->cluster.shards, &meta);
+    if (error) {
+        snprintf(ret_text, text_size, "the roster of the cluster cannot be loaded: %s", wp_error_text(error));
+        return error;
+    }
+    const struct wp_roster *found = wp_meta_roster(meta);
+    if (found) {
+        wp_roster_release(&program->roster);
+        program->roster = wp_roster_retain(found);
+        const struct wp_roster_node *self = wp_roster_node_keyed(found, program->keys.public_text);
+        program->self = self ? self->number : 0;
+        if (!self || self->state == WP_NODE_REMOVED) {
+            snprintf(ret_text, text_size,
+                "this router was removed from the cluster: to add it again, empty its data directory and use "
+                "wardpostctl node add");
+            error = WP_E_CONFIG;
+        }
+    }
+    wp_meta_destroy(&meta);
+    return error;
+}
+
 static int allow_all(struct program *program, char *ret_text, size_t text_size)
 {
     const struct wp_router_config *config = program->config;
@@ -219,9 +246,12 @@ static struct wp_reactor_config reactor_config(struct program *program, uint32_t
         .listen = program->listen[index],
         .self = program->self,
         .roster = program->roster,
+        .siblings = program->reactors,
+        .sibling_count = config->reactors,
         .cluster_id = program->identity.cluster_id,
         .incarnation = wp_store_boot(program->store),
         .start_id = program->start_id,
+        .directory_id = wp_store_directory_id(program->store),
         .store = program->store,
         .zmq_context = program->zmq_context,
         .zap = program->zap,
@@ -413,6 +443,7 @@ static int program_start(struct program *program, char *ret_text, size_t text_si
 {
     snprintf(ret_text, text_size, "out of memory");
     int error = storage_start(program, ret_text, text_size);
+    error = error ? error : roster_load(program, ret_text, text_size);
     error = error ? error : wp_fabric_context_create(&program->zmq_context);
     error = error ? error : wp_zap_create(program->zmq_context, &program->zap);
     error = error ? error : allow_all(program, ret_text, text_size);

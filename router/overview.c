@@ -66,11 +66,18 @@ uint32_t wp_overview_in_step(const struct wp_overview_group *group)
 
 bool wp_overview_moving(const struct wp_overview_group *group)
 {
-    uint32_t good = 0;
+    uint32_t voters = 0, unwanted = 0;
     for (uint32_t i = 0; i < group->member_count; i++) {
-        good += group->members[i].wanted && group->members[i].voter;
+        voters += group->members[i].wanted && group->members[i].voter;
+        unwanted += !group->members[i].wanted;
     }
-    return good != group->wanted_count || good != group->member_count;
+    uint32_t learners = 0; /* that are to become voters: those of the meta group are wanted as such */
+    for (uint32_t i = 0; i < group->member_count; i++) {
+        for (uint32_t j = 0; j < group->wanted_count; j++) {
+            learners += !group->members[i].voter && group->members[i].replica == group->wanted[j];
+        }
+    }
+    return voters != group->wanted_count || unwanted + learners > 0;
 }
 
 bool wp_overview_safe(const struct wp_overview_group *group)

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "proto/frame.h"
 #include "router/reactor_lead.h"
+#include "router/reactor_meta.h"
 #include "router/reactor_outbox.h"
 
 #define GAUGES_MS 1000u
@@ -54,6 +55,21 @@ struct shard *wp_shard_next(struct wp_reactor *reactor, const struct shard *shar
         i++;
     }
     return i < reactor->shard_count ? &reactor->shards[i] : NULL;
+}
+
+struct shard *wp_reactor_group_of(struct wp_reactor *reactor, uint64_t number)
+{
+    struct shard *meta = &reactor->shards[reactor->shard_count];
+    return number != WP_META_GROUP ? wp_reactor_shard(reactor, number) : meta->group ? meta : NULL;
+}
+
+struct shard *wp_group_next(struct wp_reactor *reactor, const struct shard *shard)
+{
+    uint32_t i = shard ? (uint32_t)(shard - reactor->shards) + 1 : 0;
+    while (i <= reactor->shard_count && !reactor->shards[i].group) {
+        i++;
+    }
+    return i <= reactor->shard_count ? &reactor->shards[i] : NULL;
 }
 
 void wp_reactor_clock(struct wp_reactor *reactor)
@@ -95,6 +111,7 @@ void wp_reactor_settle(struct wp_reactor *reactor)
         wp_outbox_pump(shard, false);
         wp_shard_propose(shard);
     }
+    wp_meta_settle(reactor);
     if (more) {
         wp_reactor_wake(reactor);
     }
@@ -139,8 +156,8 @@ static void shard_tick(struct shard *shard)
 void wp_reactor_ready_refresh(struct wp_reactor *reactor)
 {
     bool ready = true;
-    for (const struct shard *shard = wp_shard_next(reactor, NULL); shard && ready;
-         shard = wp_shard_next(reactor, shard)) {
+    for (const struct shard *shard = wp_group_next(reactor, NULL); shard && ready;
+         shard = wp_group_next(reactor, shard)) {
         uint64_t leader = wp_group_leader(shard->group);
         ready = leader == shard->replica ? wp_group_leading(shard->group) : leader != 0;
     }
@@ -159,7 +176,7 @@ bool wp_reactor_ready(const struct wp_reactor *reactor)
 static void stop_if_idle(struct wp_reactor *reactor)
 {
     bool idle = wp_leads_handed_over(reactor);
-    for (struct shard *shard = wp_shard_next(reactor, NULL); shard; shard = wp_shard_next(reactor, shard)) {
+    for (struct shard *shard = wp_group_next(reactor, NULL); shard; shard = wp_group_next(reactor, shard)) {
         idle = idle && wp_shard_idle(shard);
     }
     if (reactor->closing || (!idle && !reactor->failed && reactor->mono_ms < reactor->stop_deadline_ms)) {
@@ -225,6 +242,7 @@ void wp_reactor_on_timer(uv_timer_t *timer)
          shard = wp_shard_next(reactor, shard)) {
         shard_tick(shard);
     }
+    wp_meta_tick(reactor);
     wp_forwards_tick(reactor);
     wp_reports_tick(reactor);
     wp_leads_tick(reactor);
@@ -281,7 +299,7 @@ void wp_reactor_on_async(uv_async_t *async)
     reactor->turn_worked = true;
     wp_reactor_clock(reactor);
     for (uint32_t i = 0; i < count && !reactor->failed; i++) {
-        struct shard *shard = wp_reactor_shard(reactor, reactor->completions_taken[i].shard);
+        struct shard *shard = wp_reactor_group_of(reactor, reactor->completions_taken[i].shard);
         if (!shard) {
             continue;
         }
@@ -399,14 +417,14 @@ void wp_reactor_roster_set(struct wp_reactor *reactor, const struct wp_roster *r
 int wp_reactor_propose(struct wp_reactor *reactor, uint32_t number, uint8_t command,
     const ProtobufCMessage *message, struct wp_answer *answer, uint32_t item)
 {
-    struct shard *shard = wp_reactor_shard(reactor, number);
+    struct shard *shard = wp_reactor_group_of(reactor, number);
     if (reactor->stopping || reactor->failed) {
         return WP_E_CLOSED;
     }
     if (!shard || !wp_group_leading(shard->group)) {
         return wp_reactor_forward(reactor, number, command, message, answer, item);
     }
-    if (wp_shard_disk_full(shard) && command != WP_COMMAND_DEVICE_REMOVE) {
+    if (number != WP_META_GROUP && wp_shard_disk_full(shard) && command != WP_COMMAND_DEVICE_REMOVE) {
         return WP_E_DISK_RESERVE;
     }
     const struct waiter waiter = {.kind = WAIT_ANSWER, .number = item, .answer = answer};

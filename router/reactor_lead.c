@@ -38,7 +38,8 @@ static void hand_over(struct shard *shard, uint64_t to, const char *reason)
 static uint64_t preferred(const struct shard *shard)
 {
     const struct wp_roster_wanted *wanted = &shard->reactor->roster->wanted[shard->number];
-    return wanted->count ? wanted->ids[(shard->number - 1) % wanted->count] : 0;
+    uint32_t turn = shard->number == WP_META_GROUP ? 0 : shard->number - 1;
+    return wanted->count ? wanted->ids[turn % wanted->count] : 0;
 }
 
 static bool spread_due(const struct shard *shard)
@@ -60,7 +61,7 @@ static bool spread_due(const struct shard *shard)
 void wp_leads_tick(struct wp_reactor *reactor)
 {
     bool may_spread = reactor->mono_ms >= reactor->spread_ms + SPREAD_MS;
-    for (struct shard *shard = wp_shard_next(reactor, NULL); shard; shard = wp_shard_next(reactor, shard)) {
+    for (struct shard *shard = wp_group_next(reactor, NULL); shard; shard = wp_group_next(reactor, shard)) {
         if (!wp_group_leading(shard->group) || !has_other_voter(shard)) {
             continue;
         }
@@ -105,7 +106,7 @@ int wp_reactor_transfer(struct wp_reactor *reactor, uint32_t number, uint32_t to
 
 bool wp_leads_handed_over(struct wp_reactor *reactor)
 {
-    for (struct shard *shard = wp_shard_next(reactor, NULL); shard; shard = wp_shard_next(reactor, shard)) {
+    for (struct shard *shard = wp_group_next(reactor, NULL); shard; shard = wp_group_next(reactor, shard)) {
         if (wp_group_leading(shard->group) && has_other_voter(shard)) {
             return false;
         }
@@ -116,8 +117,8 @@ bool wp_leads_handed_over(struct wp_reactor *reactor)
 void wp_leads_lost(struct wp_reactor *reactor, const struct router_link *router)
 {
     const struct wp_roster_node *node = wp_roster_node(reactor->roster, router->node);
-    for (struct shard *shard = wp_shard_next(reactor, NULL); node && shard;
-         shard = wp_shard_next(reactor, shard)) {
+    for (struct shard *shard = wp_group_next(reactor, NULL); node && shard;
+         shard = wp_group_next(reactor, shard)) {
         if (wp_raft_id_node(wp_group_leader(shard->group)) == router->node &&
             wp_reactor_of(shard->number, node->reactors) == router->index) {
             wp_group_leader_lost(shard->group, reactor->mono_ms);

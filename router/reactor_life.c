@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "router/reactor_meta.h"
 #include "router/reactor_report.h"
 
 #define FRAME_ARENA_BYTES (8u * 1024 * 1024)
@@ -53,11 +54,12 @@ static int shards_init(struct wp_reactor *reactor, char *ret_text, size_t text_s
     const struct wp_reactor_config *config = &reactor->config;
     uint32_t count =
         (config->shard_count - config->index + config->reactor_count - 1) / config->reactor_count;
-    reactor->shards = calloc(count, sizeof(*reactor->shards));
+    reactor->shards = calloc(count + 1, sizeof(*reactor->shards));
     reactor->shard_count = count;
-    for (uint32_t i = 0; reactor->shards && i < count; i++) {
-        uint32_t number = 1 + config->index + i * config->reactor_count;
-        int error = wp_shard_init(reactor, &reactor->shards[i], number);
+    uint32_t slots = config->index == 0 ? count + 1 : count;
+    for (uint32_t i = 0; reactor->shards && i < slots; i++) {
+        uint32_t number = i < count ? 1 + config->index + i * config->reactor_count : WP_META_GROUP;
+        int error = wp_replica_find(reactor, &reactor->shards[i], number);
         if (error) {
             char store_text[256];
             wp_store_error_text(config->store, store_text, sizeof(store_text));
@@ -129,7 +131,8 @@ int wp_reactor_create(
         free(reactor);
         return error;
     }
-    error = shards_init(reactor, ret_text, text_size);
+    error = config->index == 0 ? wp_meta_work_create(reactor) : WP_OK;
+    error = error ? error : shards_init(reactor, ret_text, text_size);
     error = error ? error : fabric_init(reactor, ret_text, text_size);
     if (error) {
         wp_reactor_destroy(&reactor);
@@ -152,8 +155,8 @@ static void *reactor_run(void *context)
     pthread_setname_np(pthread_self(), name);
     wp_reactor_clock(reactor);
     wp_reactor_time(reactor);
-    for (struct shard *shard = wp_shard_next(reactor, NULL); shard && !reactor->failed;
-         shard = wp_shard_next(reactor, shard)) {
+    for (struct shard *shard = wp_group_next(reactor, NULL); shard && !reactor->failed;
+         shard = wp_group_next(reactor, shard)) {
         int error = wp_group_start(shard->group, reactor->mono_ms);
         if (error) {
             wp_reactor_fail(reactor, error, "starting a group");
@@ -186,13 +189,14 @@ void wp_reactor_destroy(struct wp_reactor **handle)
     uv_walk(&reactor->loop, close_walk, NULL);
     uv_run(&reactor->loop, UV_RUN_DEFAULT);
     uv_loop_close(&reactor->loop);
-    for (uint32_t i = 0; i < reactor->shard_count && reactor->shards; i++) {
-        wp_shard_fini(&reactor->shards[i]);
+    for (uint32_t i = 0; i <= reactor->shard_count && reactor->shards; i++) {
+        wp_shard_shut(&reactor->shards[i]);
     }
     free(reactor->shards);
     wp_routers_free(reactor);
     wp_reports_free(reactor);
     free(reactor->reports);
+    free(reactor->meta_work);
     wp_roster_release(&reactor->roster);
     for (uint32_t slot = 0; slot < PEERS_MAX; slot++) {
         if (reactor->peers[slot]) {

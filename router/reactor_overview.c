@@ -125,7 +125,7 @@ static void led_unreported(const struct shard *shard, struct wp_overview_group *
 void wp_reactor_overview_group(struct wp_reactor *reactor, uint32_t number, struct wp_overview_group *group)
 {
     const struct wp_roster_wanted *wanted = &reactor->roster->wanted[number];
-    const struct shard *shard = wp_reactor_shard(reactor, number);
+    const struct shard *shard = wp_reactor_group_of(reactor, number);
     const struct group_report *report = leader_report(reactor, number);
     *group = (struct wp_overview_group){.known = true, .wanted_count = wanted->count};
     for (uint32_t i = 0; i < wanted->count; i++) {
@@ -152,6 +152,7 @@ void wp_reactor_overview(struct wp_reactor *reactor, struct wp_overview *overvie
     const struct wp_reactor_config *config = &reactor->config;
     if (config->index == 0) {
         nodes_fill(reactor, overview);
+        group_fill(reactor, WP_META_GROUP, &overview->groups[WP_META_GROUP]);
     }
     for (uint32_t number = 1 + config->index; number <= config->shard_count;
          number += config->reactor_count) {

@@ -40,7 +40,7 @@ static void forward_end(struct wp_reactor *reactor, struct forward *forward, int
  * asked in its turn. */
 static uint32_t leader_guess(struct wp_reactor *reactor, const struct forward *forward)
 {
-    const struct shard *shard = wp_reactor_shard(reactor, forward->shard);
+    const struct shard *shard = wp_reactor_group_of(reactor, forward->shard);
     if (shard) {
         return wp_raft_id_node(wp_group_leader(shard->group));
     }
@@ -171,21 +171,30 @@ static const ProtobufCMessageDescriptor *const operator_commands[] = {
     [WP_COMMAND_TEAM_MEMBER_REMOVE] = &wp__command_team_member_remove__descriptor,
 };
 
+/* NULL: not one that comes from elsewhere. */
+static const ProtobufCMessageDescriptor *command_descriptor(const Wp__Propose *propose)
+{
+    size_t rows = sizeof(operator_commands) / sizeof(*operator_commands);
+    if (propose->shard == WP_META_GROUP) {
+        return wp_meta_descriptor(propose->command);
+    }
+    return propose->command < rows ? operator_commands[propose->command] : NULL;
+}
+
 void wp_propose_take(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message)
 {
     const Wp__Propose *propose = (const Wp__Propose *)message;
-    size_t rows = sizeof(operator_commands) / sizeof(*operator_commands);
+    const ProtobufCMessageDescriptor *descriptor = command_descriptor(propose);
     ProtobufCMessage *command;
     struct asked *asked = calloc(1, sizeof(*asked));
     int error = asked ? WP_OK : WP_E_NOMEM;
-    if (!error && (propose->command >= rows || !operator_commands[propose->command])) {
+    if (!error && !descriptor) {
         error = WP_E_INVALID;
     }
-    error = error
-                ? error
-                : wp_schema_decode(operator_commands[propose->command],
-                      wp_slice(propose->payload.data, propose->payload.len), &reactor->frame_arena, &command);
-    const struct shard *shard = wp_reactor_shard(reactor, propose->shard);
+    error = error ? error
+                  : wp_schema_decode(descriptor, wp_slice(propose->payload.data, propose->payload.len),
+                        &reactor->frame_arena, &command);
+    const struct shard *shard = wp_reactor_group_of(reactor, propose->shard);
     if (!error && (!shard || !wp_group_leading(shard->group))) {
         error = WP_E_NOT_LEADER; /* never passed on further */
     }

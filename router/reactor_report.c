@@ -56,14 +56,14 @@ static void group_fill(const struct shard *shard, Wp__GroupState *out, uint64_t 
 
 static int parts_fill(struct wp_reactor *reactor, struct state_parts *parts)
 {
-    size_t room = reactor->shard_count ? reactor->shard_count : 1;
+    size_t room = reactor->shard_count + 1;
     parts->groups = calloc(room, sizeof(*parts->groups));
     parts->rows = calloc(room, sizeof(*parts->rows));
     parts->members = calloc(room, sizeof(*parts->members));
     if (!parts->groups || !parts->rows || !parts->members) {
         return WP_E_NOMEM;
     }
-    for (struct shard *shard = wp_shard_next(reactor, NULL); shard; shard = wp_shard_next(reactor, shard)) {
+    for (struct shard *shard = wp_group_next(reactor, NULL); shard; shard = wp_group_next(reactor, shard)) {
         size_t at = parts->count++;
         group_fill(shard, &parts->groups[at], parts->members[at]);
         parts->rows[at] = &parts->groups[at];
@@ -171,7 +171,7 @@ static void group_take(struct wp_reactor *reactor, struct node_report *report, c
         .leading = state->leading,
         .behind = WP_LAG_UNKNOWN,
     };
-    const struct shard *shard = wp_reactor_shard(reactor, state->group);
+    const struct shard *shard = wp_reactor_group_of(reactor, state->group);
     if (shard && wp_group_leading(shard->group)) {
         uint64_t last = wp_replica_last_index(wp_group_replica(shard->group));
         group->behind = last > state->last_index ? last - state->last_index : 0;

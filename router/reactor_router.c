@@ -182,7 +182,7 @@ static void frame_refuse(struct wp_reactor *reactor, struct peer *peer, const ch
 static void take_raft(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message)
 {
     const Wp__Raft *raft = (const Wp__Raft *)message;
-    struct shard *shard = wp_reactor_shard(reactor, raft->group);
+    struct shard *shard = wp_reactor_group_of(reactor, raft->group);
     if (wp_raft_id_node(raft->from) != peer->node) {
         frame_refuse(reactor, peer, "raft-id-of-another-node");
         return;

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "proto/frame.h"
+#include "router/reactor_meta.h"
 #include "router/reactor_outbox.h"
 
 #define GROUP_INFLIGHT 8u
@@ -102,27 +103,21 @@ static void shard_wake(void *context, uint32_t number, uint64_t tag)
     pthread_mutex_unlock(&reactor->guard);
 }
 
-int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t number)
+/* What a shard has and the meta group has not. */
+static int delivery_create(struct shard *shard)
 {
+    struct wp_reactor *reactor = shard->reactor;
     const struct wp_reactor_config *config = &reactor->config;
-    shard->reactor = reactor;
-    shard->number = number;
-    STAILQ_INIT(&shard->sealed);
-    STAILQ_INIT(&shard->in_flight);
-    shard->replica = wp_roster_replica(reactor->roster, number, config->self);
-    if (!shard->replica) {
-        return WP_OK;
-    }
     struct wp_machine_limits limits = config->limits;
     limits.shard_count = config->shard_count;
     memcpy(limits.hash_key, config->hash_key, sizeof(limits.hash_key));
-    int error = wp_machine_create(config->store, number, &limits, &shard->machine);
+    int error = wp_machine_create(config->store, shard->number, &limits, &shard->machine);
     error = error ? error : wp_outbox_sends_create(shard);
     if (error) {
         return error;
     }
     const struct wp_dispatch_config dispatch = {
-        .shard = number,
+        .shard = shard->number,
         .delivery_timeout_ms = config->delivery_timeout_ms,
         .flight_bytes_max = 4u * 1024 * 1024,
         .read_bytes_max = 256u * 1024,
@@ -130,22 +125,34 @@ int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t numb
     };
     const struct wp_dispatch_index index = {
         shard->machine, index_next_pending, index_receipt, index_set_aside};
-    error = wp_dispatch_create(&dispatch, &index, reactor->cache, &shard->dispatch);
+    return wp_dispatch_create(&dispatch, &index, reactor->cache, &shard->dispatch);
+}
+
+int wp_shard_open(struct shard *shard, uint64_t replica, const struct wp_membership *bootstrap)
+{
+    struct wp_reactor *reactor = shard->reactor;
+    const struct wp_reactor_config *config = &reactor->config;
+    const bool meta = shard->number == WP_META_GROUP;
+    int error =
+        meta ? wp_meta_create(config->store, config->shard_count, &shard->meta) : delivery_create(shard);
     if (error) {
         return error;
     }
-    const struct wp_group_callbacks callbacks = {
-        shard, wp_shard_apply, shard_leading, shard_wake, wp_shard_send, NULL};
+    const struct wp_group_callbacks callbacks = {shard, meta ? wp_meta_group_apply : wp_shard_apply,
+        meta ? wp_meta_group_leading : shard_leading, shard_wake, wp_shard_send, NULL};
     struct wp_group_config group = {
-        .shard = number,
-        .replica_id = shard->replica,
-        .seed = number * 31 + config->self,
-        .log_keep_entries = reactor->roster->replication > 1 ? LOG_KEEP_ENTRIES : 0,
+        .shard = shard->number,
+        .replica_id = replica,
+        .seed = shard->number * 31 + config->self,
+        .log_keep_entries = reactor->roster->node_count > 1 ? LOG_KEEP_ENTRIES : 0,
         .log_keep_bytes = config->log_keep_bytes ? config->log_keep_bytes : 1,
         .inflight_entries = GROUP_INFLIGHT,
-        .accept_loss = config->accept_loss && config->accept_loss[number],
+        .accept_loss = config->accept_loss && config->accept_loss[shard->number],
     };
-    wp_roster_membership(reactor->roster, number, &group.bootstrap);
+    if (bootstrap) {
+        group.bootstrap = *bootstrap;
+    }
+    shard->replica = replica;
     return wp_group_create(config->store, &group, &callbacks, &shard->group);
 }
 
@@ -156,7 +163,7 @@ static void proposal_free(struct proposal *proposal)
     free(proposal);
 }
 
-void wp_shard_fini(struct shard *shard)
+void wp_shard_shut(struct shard *shard)
 {
     struct proposals *const lists[] = {&shard->sealed, &shard->in_flight};
     for (int i = 0; i < 2; i++) {
@@ -166,11 +173,16 @@ void wp_shard_fini(struct shard *shard)
         }
     }
     free(shard->open_waiters.items);
+    shard->open_waiters = (struct waiters){0};
     wp_buffer_free(&shard->open);
+    shard->in_flight_count = 0;
+    shard->expire_open = false;
+    shard->replica = 0;
     wp_group_destroy(&shard->group);
     wp_dispatch_destroy(&shard->dispatch);
     wp_outbox_sends_destroy(shard);
     wp_machine_destroy(&shard->machine);
+    wp_meta_destroy(&shard->meta);
 }
 
 /* Closes the open entry. */
@@ -257,6 +269,9 @@ void wp_shard_cursors(struct shard *shard)
 
 static bool cursors_due(const struct shard *shard)
 {
+    if (!shard->dispatch) {
+        return false;
+    }
     uint64_t due_ms = wp_dispatch_cursors_due_ms(shard->dispatch);
     uint64_t now_ms = shard->reactor->mono_ms;
     return due_ms <= now_ms || shard->reactor->stopping
@@ -271,7 +286,7 @@ static struct proposal *shard_next(struct shard *shard)
         if (cursors_due(shard)) {
             wp_shard_cursors(shard);
         }
-        if (wp_outbox_advances_due(shard, shard->open_waiters.count > 0)) {
+        if (shard->machine && wp_outbox_advances_due(shard, shard->open_waiters.count > 0)) {
             wp_outbox_advances_take(shard);
         }
         if (STAILQ_EMPTY(&shard->sealed) && (shard->open_waiters.count == 0 || shard_seal(shard))) {
@@ -317,7 +332,8 @@ void wp_shard_propose(struct shard *shard)
 bool wp_shard_idle(const struct shard *shard)
 {
     return shard->open_waiters.count == 0 && STAILQ_EMPTY(&shard->sealed) &&
-           STAILQ_EMPTY(&shard->in_flight) && wp_dispatch_cursors_due_ms(shard->dispatch) == UINT64_MAX;
+           STAILQ_EMPTY(&shard->in_flight) &&
+           (!shard->dispatch || wp_dispatch_cursors_due_ms(shard->dispatch) == UINT64_MAX);
 }
 
 static void waiters_refuse(struct shard *shard, const struct waiters *waiters, int error)

@@ -9,6 +9,7 @@
 #include "cluster/group.h"
 #include "router/dispatch.h"
 #include "router/dispatch_map.h"
+#include "router/meta.h"
 #include "router/reactor.h"
 #include "router/roster.h"
 
@@ -127,13 +128,15 @@ struct proposal {
 };
 STAILQ_HEAD(proposals, proposal);
 
-/* A shard of this reactor; without a replica here `group` is NULL and so is everything else. */
+/* A shard of this reactor; without a replica here `group` is NULL and so is everything else. Number 0 is the
+ * meta group, which has `meta` instead of machine and dispatch. */
 struct shard {
     struct wp_reactor *reactor;
     uint32_t number;
     uint64_t replica;    /* raft id of our replica */
     uint64_t leading_ms; /* since when it leads */
     struct wp_machine *machine;
+    struct wp_meta *meta;
     struct wp_group *group;
     struct wp_dispatch *dispatch;
     struct wp_buffer open; /* entry being filled; empty = none */
@@ -166,7 +169,7 @@ struct wp_reactor {
     struct wp_fabric *fabric;
     struct wp_roster *roster; /* one reference */
 
-    struct shard *shards; /* shard number n at (n - 1) / reactor_count */
+    struct shard *shards; /* shard number n at (n - 1) / reactor_count; the meta group behind the last */
     uint32_t shard_count; /* slots: shards that this reactor would have, with or without a replica */
     struct wp_body_cache *cache;
     struct peer *peers[PEERS_MAX];
@@ -176,6 +179,7 @@ struct wp_reactor {
     uint32_t report_count;
     uint64_t reported_ms;
     uint64_t spread_ms;             /* last hand-over for an even spread */
+    struct meta_work *meta_work;    /* reactor 0: reactor_meta.c */
     bool clock_off;                 /* our clock is not to be trusted */
     TAILQ_HEAD(, forward) forwards; /* reactor_propose.c */
     uint32_t forward_count;
@@ -223,6 +227,9 @@ void wp_reactor_settle(struct wp_reactor *reactor);
 struct shard *wp_reactor_shard(struct wp_reactor *reactor, uint64_t number);
 /* The first (after NULL) or next shard with a replica here; NULL at the end. */
 struct shard *wp_shard_next(struct wp_reactor *reactor, const struct shard *shard);
+/* The same with the meta group: what has to do with Raft only. */
+struct shard *wp_reactor_group_of(struct wp_reactor *reactor, uint64_t number);
+struct shard *wp_group_next(struct wp_reactor *reactor, const struct shard *shard);
 /* Whether each shard here has a leader; told to other threads. */
 void wp_reactor_ready_refresh(struct wp_reactor *reactor);
 /* reactor_gauges.c: once a second. */
@@ -265,8 +272,13 @@ void wp_reactor_frame(
     struct wp_reactor *reactor, struct peer *peer, enum wp_frame_type type, struct wp_slice payload);
 
 /* reactor_shard.c */
-int wp_shard_init(struct wp_reactor *reactor, struct shard *shard, uint32_t number);
-void wp_shard_fini(struct shard *shard);
+/* Loads what the store has of the shard as raft id `replica`; not started yet. `bootstrap`: what a new group
+ * begins with, NULL = this replica waits to be added. */
+int wp_shard_open(struct shard *shard, uint64_t replica, const struct wp_membership *bootstrap);
+/* Frees the replica and what waits for it; no write of it may complete any more. The slot stays. */
+void wp_shard_shut(struct shard *shard);
+/* reactor_replica.c: at start, opens what is here already or begins here */
+int wp_replica_find(struct wp_reactor *reactor, struct shard *shard, uint32_t number);
 /* Three steps per command: the buffer for one record of `size` bytes with its head (NULL: out of memory),
  * room for its waiter, and once the record is appended the waiter itself. */
 struct wp_buffer *wp_shard_entry(struct shard *shard, size_t size);

@@ -106,13 +106,24 @@ const struct wp_roster_node *wp_roster_node(const struct wp_roster *roster, uint
     return NULL;
 }
 
+/* A name or a key may be used again after its node was removed. */
 const struct wp_roster_node *wp_roster_node_named(const struct wp_roster *roster, const char *name)
 {
     const struct wp_roster_node *found = NULL;
     for (uint32_t i = 0; i < roster->node_count; i++) {
-        /* A name may be used again after its node was removed. */
         if (strcmp(roster->nodes[i].name, name) == 0 &&
             (!found || roster->nodes[i].state != WP_NODE_REMOVED)) {
+            found = &roster->nodes[i];
+        }
+    }
+    return found;
+}
+
+const struct wp_roster_node *wp_roster_node_keyed(const struct wp_roster *roster, const char *key)
+{
+    const struct wp_roster_node *found = NULL;
+    for (uint32_t i = 0; i < roster->node_count; i++) {
+        if (strcmp(roster->nodes[i].key, key) == 0 && (!found || roster->nodes[i].state != WP_NODE_REMOVED)) {
             found = &roster->nodes[i];
         }
     }

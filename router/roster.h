@@ -96,6 +96,7 @@ void wp_roster_place_meta(struct wp_roster *roster);
 /* NULL when there is none. */
 const struct wp_roster_node *wp_roster_node(const struct wp_roster *roster, uint32_t number);
 const struct wp_roster_node *wp_roster_node_named(const struct wp_roster *roster, const char *name);
+const struct wp_roster_node *wp_roster_node_keyed(const struct wp_roster *roster, const char *key);
 /* The raft id that `number` is wanted to have in `group`; 0 = none. */
 uint64_t wp_roster_replica(const struct wp_roster *roster, uint32_t group, uint32_t number);
 /* Replicas of shards that are wanted on `number`. */
