@@ -246,8 +246,6 @@ static struct wp_reactor_config reactor_config(struct program *program, uint32_t
         .listen = program->listen[index],
         .self = program->self,
         .roster = program->roster,
-        .siblings = program->reactors,
-        .sibling_count = config->reactors,
         .cluster_id = program->identity.cluster_id,
         .incarnation = wp_store_boot(program->store),
         .start_id = program->start_id,

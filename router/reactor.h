@@ -32,9 +32,6 @@ struct wp_reactor_config {
     const char *listen;             /* "tcp://127.0.0.1:7401" */
     uint32_t self;                  /* number of this node in the roster */
     const struct wp_roster *roster; /* the first one; retained */
-    /* Every reactor of the node by index, filled before the first is started; NULL: this one is alone. */
-    struct wp_reactor *const *siblings;
-    uint32_t sibling_count;
     uint64_t cluster_id;
     uint64_t incarnation;
     uint64_t directory_id;

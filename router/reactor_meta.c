@@ -142,9 +142,9 @@ void wp_meta_settle(struct wp_reactor *reactor)
     if (roster->version > reactor->roster->version) {
         wp_reactor_roster_set(reactor, roster);
     }
-    for (uint32_t i = 1; i < config->sibling_count && i < SIBLINGS_MAX && config->siblings; i++) {
+    for (uint32_t i = 1; i < config->reactor_count && i < SIBLINGS_MAX && config->reactors; i++) {
         if (reactor->meta_work->told[i] < roster->version) {
-            sibling_tell(reactor->meta_work, config->siblings[i], i, roster);
+            sibling_tell(reactor->meta_work, config->reactors[i], i, roster);
         }
     }
 }
