@@ -152,7 +152,7 @@ void wp_reactor_overview(struct wp_reactor *reactor, struct wp_overview *overvie
     const struct wp_reactor_config *config = &reactor->config;
     if (config->index == 0) {
         nodes_fill(reactor, overview);
-        group_fill(reactor, WP_META_GROUP, &overview->groups[WP_META_GROUP]);
+        wp_reactor_overview_group(reactor, WP_META_GROUP, &overview->groups[WP_META_GROUP]);
     }
     for (uint32_t number = 1 + config->index; number <= config->shard_count;
          number += config->reactor_count) {
