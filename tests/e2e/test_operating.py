@@ -68,6 +68,12 @@ def test_metrics_exist():
     assert [name for name in sorted(named) if f"`{name}`" not in METRICS] == []
 
 
+def test_every_alarm_of_the_status_is_explained():
+    table = (ROOT / "router/overview.h").read_text().split("#define WP_ALARM_TABLE(X)")[1].split("enum ")[0]
+    words = re.findall(r'X\(WP_ALARM_\w+, "([a-z-]+)"\)', table)
+    assert len(words) >= 6 and [word for word in words if f"| `{word}` |" not in PAGE] == []
+
+
 def test_keys_of_the_configuration_exist():
     sections = "cluster|fabric|storage|limits|management|listen|tls"
     named = set(re.findall(rf"`((?:{sections})\.[a-z_]+)`", PAGE)) - {"cluster.key"}  # a file
