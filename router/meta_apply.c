@@ -206,6 +206,16 @@ static struct wp_roster_node *node_slot(struct wp_roster *roster)
     return roster->node_count < WP_ROSTER_NODES_MAX ? &roster->nodes[roster->node_count++] : NULL;
 }
 
+/* The very node was added before, and the answer got lost. */
+static const struct wp_roster_node *node_same(
+    const struct wp_roster *roster, const struct wp_roster_node *wanted)
+{
+    const struct wp_roster_node *node = wp_roster_node_named(roster, wanted->name);
+    bool same = node && node->state != WP_NODE_REMOVED && strcmp(node->key, wanted->key) == 0 &&
+                strcmp(node->endpoint, wanted->endpoint) == 0 && node->reactors == wanted->reactors;
+    return same ? node : NULL;
+}
+
 static int apply_node_add(
     struct wp_roster *roster, const ProtobufCMessage *message, struct wp_meta_result *result, bool *changed)
 {
@@ -220,6 +230,11 @@ static int apply_node_add(
     int error = node_take(&node, &taken);
     if (error) {
         return error;
+    }
+    const struct wp_roster_node *same = node_same(roster, &taken);
+    if (same) {
+        result->number = same->number;
+        return WP_OK;
     }
     if (name_used(roster, command->name) || key_used(roster, command->key)) {
         return WP_E_EXISTS;
@@ -445,6 +460,10 @@ static int apply_gateway_add(
         return error;
     }
     gateway.revoked = false;
+    const struct wp_roster_gateway *same = gateway_get(roster, gateway.name);
+    if (same && !same->revoked && strcmp(same->key, gateway.key) == 0) {
+        return WP_OK;
+    }
     if (name_used(roster, gateway.name) || key_used(roster, gateway.key)) {
         return WP_E_EXISTS;
     }

@@ -104,6 +104,9 @@ static void test_nodes_come_and_go(void **state)
     assert_int_equal(meta_node_state(f, 1, WP_NODE_DRAINING), WP_E_DENIED); /* two cannot keep three copies */
     assert_int_equal(meta_node_add(f, "router-4", 'd'), WP_OK);
     assert_int_equal(f->last.number, 4);
+    assert_int_equal(meta_node_add(f, "router-4", 'd'), WP_OK); /* the answer got lost, the same again */
+    assert_int_equal(f->last.number, 4);
+    assert_int_equal(meta_roster(f)->version, 2);
     assert_int_equal(meta_roster(f)->wanted[WP_META_GROUP].count, 3);      /* an odd number */
     assert_int_equal(meta_node_state(f, 4, WP_NODE_REMOVED), WP_E_DENIED); /* not drained */
     assert_int_equal(meta_node_state(f, 1, WP_NODE_DRAINING), WP_OK);
@@ -247,6 +250,7 @@ static void test_gateways_level_and_policy(void **state)
 {
     struct meta_fixture *f = *state;
     meta_bootstrap(f, 3, 3);
+    assert_int_equal(gateway_add(f, "gateway-1", 'x'), WP_OK);
     assert_int_equal(gateway_add(f, "gateway-1", 'x'), WP_OK);
     assert_int_equal(gateway_add(f, "gateway-1", 'y'), WP_E_EXISTS);
     assert_int_equal(gateway_add(f, "gateway-2", 'x'), WP_E_EXISTS);
