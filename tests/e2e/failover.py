@@ -3,7 +3,7 @@
 One probe per shard publishes steadily to a recipient there. For each shard that the killed router led, the time away counts
 from the first submit that was refused or not answered at once to the first one accepted after it. By hand:
 
-    WP_BUILD=build/release /usr/bin/python3 tests/e2e/failover.py --kills 50 [--rate 50] [--signal KILL|STOP]
+    WP_BUILD=build/release /usr/bin/python3 tests/e2e/failover.py --kills 50 [--rate 50] [--load 2000] [--signal KILL|STOP]
 """
 import argparse
 import os
@@ -12,12 +12,13 @@ import random
 import selectors
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
 
 import rawmqtt
-from conftest import Playground, folder_for_playgrounds, wait_until
+from conftest import BIN, Playground, folder_for_playgrounds, wait_until
 from rawmqtt import PUBACK, Closed, Device
 
 ROUTERS = ["router-1", "router-2", "router-3"]
@@ -179,19 +180,29 @@ def main():
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--rate", type=int, default=50, help="publishes a second and shard")
     parser.add_argument("--signal", choices=["KILL", "STOP"], default="KILL")
+    parser.add_argument("--load", type=int, default=0, help="further messages a second, by wardpost-bench accept")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--keep", action="store_true", help="keep the playground and its logs")
     arguments = parser.parse_args()
     folder = folder_for_playgrounds()
     pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
     playground = Playground(folder / "failover")
+    load = None
     try:
         playground.up("--routers", "3")
+        if arguments.load:
+            words = [BIN / "wardpost-bench", "accept", "--playground", playground.dir, "--rate", arguments.load, "--seconds", 3600]
+            load = subprocess.Popen([str(word) for word in words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(5)
         rows, refused = measure(playground, arguments.kills, arguments.rate, arguments.seed, arguments.signal)
         for router, shard, seconds in rows:
             print(f"{router} shard {shard}: {seconds:.3f} s")
         print(summary(rows) + f"; submits refused: {refused}")
+        assert not load or load.poll() is None, "the load ended"
     finally:
+        if load:
+            load.terminate()
+            load.wait()
         playground.destroy(keep=arguments.keep)
         if not arguments.keep:
             shutil.rmtree(folder, ignore_errors=True)
