@@ -139,6 +139,11 @@ void wp_gateway_lease_turn(struct wp_gateway *gateway)
     wp_metric_set(WP_M_LEASES, wp_leases_count(gateway->leases, now_ms));
 }
 
+uint32_t wp_gateway_leases(const struct wp_gateway *gateway)
+{
+    return gateway->leases ? wp_leases_count(gateway->leases, wp_clock_boot_ms()) : 0;
+}
+
 void wp_client_lease_check(struct wp_client *client)
 {
     struct wp_gateway *gateway = client->gateway;

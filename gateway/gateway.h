@@ -77,6 +77,8 @@ void wp_gateway_destroy(struct wp_gateway **gateway);
 
 struct wp_routing *wp_gateway_routing(struct wp_gateway *gateway);
 uint64_t wp_gateway_sessions(const struct wp_gateway *gateway);
+/* Shards whose deliveries may be written to devices now. */
+uint32_t wp_gateway_leases(const struct wp_gateway *gateway);
 
 /* A new connection. WP_E_FULL: over connections_max; WP_E_NOMEM. */
 int wp_client_open(struct wp_gateway *gateway, void *connection, struct wp_client **ret_client);

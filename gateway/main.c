@@ -100,9 +100,12 @@ static void status_refresh(struct program *program)
             json_object_set_new(listeners, wp_edge_kind_name((enum wp_edge_kind)kind), json_string(address));
         }
     }
-    json_t *root = json_pack("{s:s, s:s, s:I, s:I, s:o, s:o}", "node", program->config->node, "version",
+    json_t *shards = json_pack("{s:I, s:I, s:I}", "count", (json_int_t)wp_routing_shard_count(routing), "up",
+        (json_int_t)wp_routing_shards_up(routing), "leased", (json_int_t)wp_gateway_leases(program->gateway));
+    json_t *root = json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "node", program->config->node, "version",
         WP_VERSION, "connections", (json_int_t)wp_edge_connections(program->edge), "sessions",
-        (json_int_t)wp_gateway_sessions(program->gateway), "listen", listeners, "routers", links);
+        (json_int_t)wp_gateway_sessions(program->gateway), "listen", listeners, "routers", links, "shards",
+        shards);
     char *json = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
     wp_metric_set(WP_M_UP, ready);
