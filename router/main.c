@@ -19,6 +19,7 @@
 #include "node/watchdog.h"
 #include "proto/address.h"
 #include "router/admin.h"
+#include "router/allow.h"
 #include "router/identity.h"
 #include "router/meta.h"
 #include "router/roster_form.h"
@@ -221,17 +222,7 @@ static int allow_all(struct program *program, char *ret_text, size_t text_size)
             program->gateways[program->gateway_count++] = peer->node;
         }
     }
-    for (uint32_t i = 0; i < program->roster->node_count; i++) {
-        const struct wp_roster_node *node = &program->roster->nodes[i];
-        int error = node->number == program->self
-                        ? WP_OK
-                        : wp_zap_allow(program->zap, node->key, node->name, WP__ROLE__ROLE_ROUTER);
-        if (error) {
-            snprintf(ret_text, text_size, "cluster.routers: the key of \"%s\": %s", node->name,
-                wp_error_text(error));
-            return WP_E_CONFIG;
-        }
-    }
+    wp_allow_roster(program->zap, NULL, program->roster, program->self);
     return WP_OK;
 }
 

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "proto/frame.h"
+#include "router/allow.h"
 #include "router/reactor_lead.h"
 #include "router/reactor_meta.h"
 #include "router/reactor_outbox.h"
@@ -398,6 +399,9 @@ void wp_reactor_peers_each(
 
 void wp_reactor_roster_set(struct wp_reactor *reactor, const struct wp_roster *roster)
 {
+    if (reactor->config.index == 0) { /* one list for all of them */
+        wp_allow_roster(reactor->config.zap, reactor->roster, roster, reactor->config.self);
+    }
     wp_roster_release(&reactor->roster);
     reactor->roster = wp_roster_retain(roster);
     if (wp_routers_update(reactor)) {

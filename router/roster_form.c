@@ -45,6 +45,22 @@ static int nodes_fill(
     return WP_OK;
 }
 
+/* Gateways of the first allow-list are known to the roster, so that they can be listed and revoked. */
+static void gateways_fill(const struct wp_router_config *config, struct wp_roster *roster)
+{
+    for (uint32_t i = 0; i < config->fabric.allow_count && roster->gateway_count < WP_ROSTER_GATEWAYS_MAX;
+         i++) {
+        const struct wp_config_peer *row = &config->fabric.allow[i];
+        struct wp_roster_gateway *gateway = &roster->gateways[roster->gateway_count];
+        if (!row->role || strcmp(row->role, "gateway") != 0) {
+            continue;
+        }
+        snprintf(gateway->name, sizeof(gateway->name), "%s", row->node);
+        snprintf(gateway->key, sizeof(gateway->key), "%s", row->key);
+        roster->gateway_count++;
+    }
+}
+
 static int self_check(const struct wp_router_config *config, const char *own_key,
     const struct wp_roster_node *self, char *ret_text, size_t text_size)
 {
@@ -86,6 +102,7 @@ int wp_roster_form(const struct wp_router_config *config, const char *own_key, s
     }
     roster->replication =
         config->cluster.replication ? config->cluster.replication : replication_default(roster->node_count);
+    gateways_fill(config, roster);
     roster->feature_level = WP_FEATURE_LEVEL_MIN;
     roster->last_node = roster->node_count;
     wp_roster_place_first(roster);
