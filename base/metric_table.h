@@ -39,8 +39,6 @@
         "shards with a replica here of which no leader is known: nothing is accepted there")                  \
     X(BEHIND, gauge, "router", "wardpost_router_replicas_behind",                                             \
         "replicas of shards led here that are not reachable or more than 1,000 entries behind")               \
-    X(SET_ASIDE_DIRECTORY, gauge, "router", "wardpost_router_data_set_aside",                                \
-        "1 when this process found its data damaged, kept it aside and began empty")                         \
     X(PEER_DROPPED, counter, "router", "wardpost_router_peer_frames_dropped_total",                             \
         "frames for other routers that their link did not take")                                             \
     X(PEER_REFUSED, counter, "router", "wardpost_router_peer_frames_refused_total",                          \

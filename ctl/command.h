@@ -46,6 +46,9 @@ struct ctl_arguments {
     unsigned environment_count;
     const char *words[CTL_WORDS_MAX]; /* that follow the verb */
     const char *name;                 /* the first of them, or NULL */
+    char *const *all_words;           /* of a verb that takes any number of them */
+    unsigned word_count;
+    bool from_oldest;
 };
 
 /* One function per verb; returns an exit status and has printed what there is to say. */
@@ -59,6 +62,12 @@ int ctl_user_list(const struct ctl_arguments *arguments);
 int ctl_device_add(const struct ctl_arguments *arguments);
 int ctl_device_list(const struct ctl_arguments *arguments);
 int ctl_device_remove(const struct ctl_arguments *arguments);
+int ctl_team_add(const struct ctl_arguments *arguments);
+int ctl_team_list(const struct ctl_arguments *arguments);
+int ctl_team_remove(const struct ctl_arguments *arguments);
+int ctl_team_member_add(const struct ctl_arguments *arguments);
+int ctl_team_member_list(const struct ctl_arguments *arguments);
+int ctl_team_member_remove(const struct ctl_arguments *arguments);
 int ctl_status(const struct ctl_arguments *arguments);
 int ctl_cluster_status(const struct ctl_arguments *arguments);
 int ctl_cluster_await_safe(const struct ctl_arguments *arguments);

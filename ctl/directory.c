@@ -118,7 +118,8 @@ int ctl_device_add(const struct ctl_arguments *arguments)
         return status;
     }
     snprintf(request, sizeof request, "/v1/users/%s/devices", user);
-    status = ctl_call(access, "POST", request, json_pack("{s:s}", "device", device), &answer);
+    json_t *body = json_pack("{s:s, s:b}", "device", device, "from_oldest", arguments->from_oldest);
+    status = ctl_call(access, "POST", request, body, &answer);
     if (status) {
         ctl_access_close(&access);
         return status;
@@ -155,7 +156,7 @@ static int devices_get(struct ctl_access *access, const char *path, json_t **ret
 int ctl_device_list(const struct ctl_arguments *arguments)
 {
     static const struct ctl_column columns[] = {{"device", "DEVICE"}, {"attached", "CONNECTED"},
-        {"subscribed", "SUBSCRIBED"}, {"pending", "WAITING (STAT/URGENT/ROUTINE)"},
+        {"subscribed", "SUBSCRIBED"}, {"receipts", "RECEIPTS"}, {"pending", "WAITING (STAT/URGENT/ROUTINE)"},
         {"set_aside", "SET ASIDE"}, {"created_ms", "CREATED"}, {NULL, NULL}};
     char path[128];
     struct ctl_access *access;

@@ -51,7 +51,7 @@ static void verbs_help(const char *group)
         if (!group || strncmp(ctl_verbs[i].words, group, strlen(group)) == 0) {
             snprintf(left, sizeof left, "%s%s%s", ctl_verbs[i].words, ctl_verbs[i].names ? " " : "",
                 ctl_verbs[i].names ? ctl_verbs[i].names : "");
-            printf("  %-26s %s\n", left, ctl_verbs[i].help);
+            printf("  %-32s %s\n", left, ctl_verbs[i].help);
         }
     }
     printf("\nwardpostctl VERB --help has the options and an example.\n\nOptions of every verb\n");
@@ -61,6 +61,23 @@ static void verbs_help(const char *group)
 
 /* -- parsing
  * ----------------------------------------------------------------------------------------------------- */
+
+/* Words of "SHARD NODE". */
+static unsigned words_count(const char *names)
+{
+    unsigned count = names ? 1 : 0;
+    for (; names && *names; names++) {
+        count += *names == ' ';
+    }
+    return count;
+}
+
+/* "TEAM USER..." takes any number of the last one, at least one. */
+static bool words_open(const char *names)
+{
+    size_t size = names ? strlen(names) : 0;
+    return size > 3 && strcmp(names + size - 3, "...") == 0;
+}
 
 static bool group_exists(const char *word)
 {
@@ -78,13 +95,13 @@ static const struct ctl_verb *verb_find(char *const *words, int count, int *ret_
 {
     for (size_t i = 0; ctl_verbs[i].words; i++) {
         char text[64];
-        bool two = strchr(ctl_verbs[i].words, ' ') != NULL;
-        if (count < (two ? 2 : 1)) {
-            continue;
+        int used = (int)words_count(ctl_verbs[i].words);
+        size_t size = 0;
+        for (int k = 0; k < used && k < count && size < sizeof text; k++) {
+            size += (size_t)snprintf(text + size, sizeof text - size, "%s%s", k ? " " : "", words[k]);
         }
-        snprintf(text, sizeof text, "%s%s%s", words[0], two ? " " : "", two ? words[1] : "");
-        if (strcmp(ctl_verbs[i].words, text) == 0) {
-            *ret_used = two ? 2 : 1;
+        if (used <= count && size < sizeof text && strcmp(ctl_verbs[i].words, text) == 0) {
+            *ret_used = used;
             return &ctl_verbs[i];
         }
     }
@@ -191,6 +208,11 @@ static int option_take(int id, const char *value, struct ctl_arguments *argument
         return signal_parse(value, &arguments->signal);
     case OPTION_ENV:
         return environment_parse(value, arguments);
+    case OPTION_FROM:
+        arguments->from_oldest = strcmp(value, "oldest") == 0;
+        return arguments->from_oldest || strcmp(value, "now") == 0
+                   ? CTL_OK
+                   : ctl_fail(CTL_USAGE, "--from \"%s\" is neither now nor oldest", value);
     case OPTION_TIMEOUT:
         return number_parse("timeout", value, 1, 3600, &arguments->timeout_s);
     default:
@@ -239,16 +261,6 @@ static int options_parse(int argc, char **argv, struct ctl_arguments *arguments,
     return status;
 }
 
-/* Words of "SHARD NODE". */
-static unsigned words_count(const char *names)
-{
-    unsigned count = names ? 1 : 0;
-    for (; names && *names; names++) {
-        count += *names == ' ';
-    }
-    return count;
-}
-
 /* Whether the verb takes these options and this number of words. */
 static int verb_check(const struct ctl_verb *verb, const struct asked *asked, int words_left,
     const struct ctl_arguments *arguments)
@@ -258,7 +270,8 @@ static int verb_check(const struct ctl_verb *verb, const struct asked *asked, in
             return ctl_fail(CTL_USAGE, "%s takes no --%s", verb->words, ctl_options[i].option.name);
         }
     }
-    if (words_left != (int)words_count(verb->names)) {
+    int wanted = (int)words_count(verb->names);
+    if (words_open(verb->names) ? words_left < wanted : words_left != wanted) {
         return ctl_fail(CTL_USAGE, "usage: wardpostctl %s%s%s [OPTION]...", verb->words,
             verb->names ? " " : "", verb->names ? verb->names : "");
     }
@@ -315,5 +328,7 @@ int main(int argc, char **argv)
         arguments.words[i] = words[used + (int)i];
     }
     arguments.name = arguments.words[0];
+    arguments.all_words = words + used;
+    arguments.word_count = (unsigned)(count - used);
     return verb->run(&arguments);
 }

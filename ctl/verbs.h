@@ -17,11 +17,12 @@ enum option_set {
     FOR_CLUSTER = 1 << 6,  /* asks a router */
     FOR_WHICH = 1 << 7,    /* takes --node, need not */
     FOR_PATIENCE = 1 << 8, /* waits */
+    FOR_DEVICE = 1 << 9,   /* makes a device */
 };
 
 struct ctl_verb {
-    const char *words; /* one or two */
-    const char *names; /* the words that it takes, "SHARD NODE"; NULL = none */
+    const char *words; /* one to three */
+    const char *names; /* the words that it takes, "SHARD NODE", "TEAM USER..."; NULL = none */
     const char *help;
     const char *example;
     unsigned options;
@@ -50,6 +51,7 @@ enum option_id {
     OPTION_TIMEOUT,
     OPTION_NO_SAVE,
     OPTION_SOCKET,
+    OPTION_FROM,
 };
 
 #define CTL_OPTIONS_MAX 40u

@@ -61,7 +61,7 @@ void wp_client_attach_start(struct wp_client *client, const struct wp_session_ef
 
 typedef uint32_t (*positions_list)(const struct wp_positions *positions, Wp__Lane lane, uint64_t *out);
 
-/* Up to one Positions per lane, in the arena; returns how many, or WP_E_NOMEM. */
+/* Up to one Positions per lane, the receipts included, in the arena; returns how many, or WP_E_NOMEM. */
 static int positions_pack(struct wp_arena *arena, const struct wp_positions *positions, positions_list list,
     uint32_t count_max, Wp__Positions ***ret_rows)
 {
@@ -70,7 +70,7 @@ static int positions_pack(struct wp_arena *arena, const struct wp_positions *pos
         return WP_E_NOMEM;
     }
     int count = 0;
-    for (int lane = WP__LANE__ROUTINE; count_max > 0 && lane <= WP__LANE__STAT; lane++) {
+    for (int lane = WP__LANE__ROUTINE; count_max > 0 && lane <= WP__LANE__RECEIPT; lane++) {
         uint64_t *sequences = wp_arena_alloc(arena, count_max * sizeof *sequences);
         Wp__Positions *row = wp_arena_alloc(arena, sizeof *row);
         if (!sequences || !row) {
@@ -300,6 +300,7 @@ void wp_client_subscribe_try(struct wp_client *client)
     subscribe.epoch = session->epoch;
     subscribe.request = session->request;
     subscribe.inbox = session->request_inbox;
+    subscribe.receipts = session->request_receipts;
     int error = wp_routing_send(
         client->gateway->routing, client->shard, WP_LINK_CONTROL, WP_FRAME_SUBSCRIBE, &subscribe.base);
     client->subscribe_waits = error != WP_OK;

@@ -13,21 +13,51 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "proto/address.h"
 
 /* The bytes that one slow device may hold before the common bound decides about it. */
 #define HELD_BYTES_FAIR ((size_t)1024 * 1024)
 
-static void deliver_write(struct wp_client *client, const Wp__Deliver *deliver, uint64_t held_ms)
+/* What a delivery carries, decoded into the frame's arena: an envelope, or a receipt. */
+struct delivered {
+    const Wp__Envelope *envelope;
+    const Wp__Receipt *receipt;
+};
+
+static int delivered_decode(
+    struct wp_gateway *gateway, Wp__Lane lane, struct wp_slice packed, struct delivered *ret_delivered)
 {
-    struct wp_gateway *gateway = client->gateway;
+    ProtobufCMessage *message;
+    bool receipt = lane == WP__LANE__RECEIPT;
+    int error = wp_schema_decode(receipt ? &wp__receipt__descriptor : &wp__envelope__descriptor, packed,
+        &gateway->frame_arena, &message);
+    if (error) {
+        return error;
+    }
+    *ret_delivered = (struct delivered){.receipt = receipt ? (const Wp__Receipt *)message : NULL,
+        .envelope = receipt ? NULL : (const Wp__Envelope *)message};
+    if (receipt) {
+        return wp_address_valid(ret_delivered->receipt->person) ? WP_OK : WP_E_MALFORMED;
+    }
+    return wp_envelope_check(ret_delivered->envelope);
+}
+
+/* `delivered` is NULL when it has to be decoded first. */
+static void deliver_write(
+    struct wp_client *client, const Wp__Deliver *deliver, const struct delivered *delivered, uint64_t held_ms)
+{
     struct wp_session_turn turn;
-    Wp__Envelope *envelope;
-    int error =
-        wp_schema_decode(&wp__envelope__descriptor, wp_slice(deliver->envelope.data, deliver->envelope.len),
-            &gateway->frame_arena, (ProtobufCMessage **)&envelope);
-    error = error ? error : wp_envelope_check(envelope);
+    struct delivered decoded;
+    int error = delivered ? WP_OK
+                          : delivered_decode(client->gateway, deliver->lane,
+                                wp_slice(deliver->envelope.data, deliver->envelope.len), &decoded);
+    delivered = delivered ? delivered : &decoded;
     wp_client_turn_begin(client, &turn);
-    error = error ? error : wp_session_deliver(&client->session, &turn, deliver, envelope, held_ms);
+    if (!error && deliver->lane == WP__LANE__RECEIPT) {
+        error = wp_session_deliver_receipt(&client->session, &turn, deliver, delivered->receipt);
+    } else if (!error) {
+        error = wp_session_deliver(&client->session, &turn, deliver, delivered->envelope, held_ms);
+    }
     if (error && error != WP_E_CLOSED) {
         /* It stays queued in the mailbox: nothing acknowledges it. */
         wp_metric_add(WP_M_UNDELIVERABLE, 1);
@@ -49,12 +79,28 @@ static bool may_write(const struct wp_client *client)
            wp_lease_held(client->gateway->leases, client->shard, wp_clock_boot_ms());
 }
 
-static void deliver_hold(struct wp_client *client, Wp__Lane lane, struct wp_slice payload)
+/* The packed frame is kept; one that came as a target of many is packed first. */
+static int held_push(struct wp_client *client, const Wp__Deliver *deliver, struct wp_slice payload)
+{
+    struct wp_buffer packed = WP_BUFFER_INIT;
+    if (payload.size == 0) {
+        uint8_t *p = wp_buffer_reserve(&packed, wp__deliver__get_packed_size(deliver));
+        if (!p) {
+            return WP_E_NOMEM;
+        }
+        payload = wp_slice(p, wp__deliver__pack(deliver, p));
+    }
+    int error = wp_holdback_push(&client->held, deliver->lane, payload, wp_gateway_now_ms());
+    client->gateway->held_bytes += error ? 0 : payload.size;
+    wp_buffer_free(&packed);
+    return error;
+}
+
+static void deliver_hold(struct wp_client *client, const Wp__Deliver *deliver, struct wp_slice payload)
 {
     struct wp_gateway *gateway = client->gateway;
-    int error = wp_holdback_push(&client->held, lane, payload, wp_gateway_now_ms());
+    int error = held_push(client, deliver, payload);
     if (error == WP_OK) {
-        gateway->held_bytes += payload.size;
         error = gateway->held_bytes > WP_HELD_BYTES_MAX && client->held.bytes > HELD_BYTES_FAIR ? WP_E_FULL
                                                                                                 : WP_OK;
     }
@@ -66,12 +112,10 @@ static void deliver_hold(struct wp_client *client, Wp__Lane lane, struct wp_slic
     }
 }
 
-void wp_gateway_on_deliver(struct wp_gateway *gateway, const Wp__Deliver *deliver, struct wp_slice payload)
+/* `payload`: the packed frame, empty when `deliver` is a target of many. */
+static void deliver_take(struct wp_client *client, const Wp__Deliver *deliver,
+    const struct delivered *delivered, struct wp_slice payload)
 {
-    struct wp_client *client = wp_gateway_client_find(gateway, deliver->session);
-    if (!client || deliver->lane > WP__LANE__STAT) {
-        return;
-    }
     uint64_t now_ms = wp_gateway_now_ms();
     int error =
         wp_session_deliver_admit(&client->session, now_ms, deliver, now_ms < client->repeats_until_ms);
@@ -87,10 +131,48 @@ void wp_gateway_on_deliver(struct wp_gateway *gateway, const Wp__Deliver *delive
     if (!allowed || wp_holdback_has(&client->held, deliver->lane) ||
         (deliver->lane != WP__LANE__STAT && !has_room(client))) {
         wp_metric_add(WP_M_DELIVERIES_HELD, !allowed);
-        deliver_hold(client, deliver->lane, payload);
+        deliver_hold(client, deliver, payload);
         return;
     }
-    deliver_write(client, deliver, 0);
+    deliver_write(client, deliver, delivered, 0);
+}
+
+void wp_gateway_on_deliver(struct wp_gateway *gateway, const Wp__Deliver *deliver, struct wp_slice payload)
+{
+    struct wp_client *client = wp_gateway_client_find(gateway, deliver->session);
+    if (client && deliver->lane <= WP__LANE__RECEIPT) {
+        deliver_take(client, deliver, NULL, payload);
+    }
+}
+
+void wp_gateway_on_deliver_many(
+    struct wp_gateway *gateway, const struct wp_link *link, const Wp__DeliverMany *many)
+{
+    struct delivered delivered;
+    struct wp_slice envelope = wp_slice(many->envelope.data, many->envelope.len);
+    if (many->lane > WP__LANE__STAT || delivered_decode(gateway, many->lane, envelope, &delivered)) {
+        wp_metric_add(WP_M_FABRIC_REFUSED, 1);
+        return;
+    }
+    for (size_t i = 0; i < many->n_targets; i++) {
+        const Wp__DeliverTarget *target = many->targets[i];
+        struct wp_client *client = wp_gateway_client_find(gateway, target->session);
+        if (!client || !wp_routing_leads(gateway->routing, link, client->shard)) {
+            wp_metric_add(WP_M_STALE_FRAMES, client != NULL);
+            continue;
+        }
+        Wp__Deliver deliver = WP__DELIVER__INIT;
+        deliver.session = target->session;
+        deliver.lane = many->lane;
+        deliver.sequence = target->sequence;
+        deliver.dup = target->dup;
+        deliver.drained = target->drained;
+        deliver.accepted_ms = many->accepted_ms;
+        deliver.expires_ms = many->expires_ms;
+        deliver.remaining_ms = many->remaining_ms;
+        deliver.envelope = many->envelope;
+        deliver_take(client, &deliver, &delivered, wp_slice(NULL, 0));
+    }
 }
 
 void wp_client_held_drain(struct wp_client *client)
@@ -104,7 +186,7 @@ void wp_client_held_drain(struct wp_client *client)
         wp_arena_reset(&gateway->frame_arena);
         if (wp_schema_decode(&wp__deliver__descriptor, wp_slice(held->deliver, held->size),
                 &gateway->frame_arena, (ProtobufCMessage **)&deliver) == WP_OK) {
-            deliver_write(client, deliver, wp_gateway_now_ms() - held->since_ms);
+            deliver_write(client, deliver, NULL, wp_gateway_now_ms() - held->since_ms);
         }
         free(held);
     }

@@ -172,10 +172,11 @@ static void on_frame(void *context, struct wp_link *link, enum wp_frame_type typ
         [WP_FRAME_DELIVER] = &wp__deliver__descriptor,
         [WP_FRAME_KICK] = &wp__kick__descriptor,
         [WP_FRAME_LEASE_REPLY] = &wp__lease_reply__descriptor,
+        [WP_FRAME_DELIVER_MANY] = &wp__deliver_many__descriptor,
     };
     struct wp_gateway *gateway = context;
     ProtobufCMessage *message;
-    if (type == WP_FRAME_DELIVER) {
+    if (type == WP_FRAME_DELIVER || type == WP_FRAME_DELIVER_MANY) {
         /* It is on the device's account from now on (deliver.c bounds that), not on the link's. */
         wp_link_credit_return(link, payload.size + WP_RECORD_HEAD_SIZE);
     }
@@ -187,6 +188,10 @@ static void on_frame(void *context, struct wp_link *link, enum wp_frame_type typ
     }
     if (type == WP_FRAME_LEASE_REPLY) {
         wp_gateway_on_lease_reply(gateway, link, (const Wp__LeaseReply *)message);
+        return;
+    }
+    if (type == WP_FRAME_DELIVER_MANY) {
+        wp_gateway_on_deliver_many(gateway, link, (const Wp__DeliverMany *)message);
         return;
     }
     uint32_t shard = frame_shard(gateway, type, message);

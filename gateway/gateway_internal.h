@@ -91,6 +91,8 @@ void wp_gateway_on_subscribe_reply(struct wp_gateway *gateway, const Wp__Subscri
 
 /* deliver.c */
 void wp_gateway_on_deliver(struct wp_gateway *gateway, const Wp__Deliver *deliver, struct wp_slice payload);
+void wp_gateway_on_deliver_many(
+    struct wp_gateway *gateway, const struct wp_link *link, const Wp__DeliverMany *many);
 void wp_client_held_drain(struct wp_client *client);
 void wp_gateway_on_lease_reply(
     struct wp_gateway *gateway, const struct wp_link *link, const Wp__LeaseReply *reply);

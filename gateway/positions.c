@@ -12,7 +12,7 @@
 
 uint16_t wp_position_packet_id(Wp__Lane lane, uint64_t sequence)
 {
-    WP_ASSERT(lane <= WP__LANE__STAT);
+    WP_ASSERT(lane <= WP__LANE__RECEIPT);
     return (uint16_t)(1u + (uint32_t)lane * WP_PACKET_IDS_PER_LANE +
                       (uint32_t)(sequence % WP_PACKET_IDS_PER_LANE));
 }

@@ -29,7 +29,7 @@ struct wp_positions {
     uint32_t unsent; /* of the newest acknowledgements, how many no Ack frame has carried */
 };
 
-/* 1 + lane * 16383 + sequence % 16383: 1..49149. */
+/* 1 + lane * 16383 + sequence % 16383: 1..65532, the receipts highest. */
 uint16_t wp_position_packet_id(Wp__Lane lane, uint64_t sequence);
 
 void wp_positions_fini(struct wp_positions *positions);

@@ -69,8 +69,7 @@ struct wp_session_effect {
             uint32_t window;
         } attach;
         struct {
-            uint64_t request;
-            bool inbox;
+            uint64_t request; /* session.request_inbox and request_receipts say what is wanted */
         } subscribe;
         struct {
             uint64_t publish; /* number of the PUBLISH in this session: 1, 2, 3 ... */
@@ -117,6 +116,7 @@ struct wp_session {
     bool clean_start;
     bool problem_info;
     bool inbox_subscribed;
+    bool receipts_subscribed;
     bool assigned_client_id;
     bool stopped_for_rate;
     char client_id[33]; /* the assigned one */
@@ -130,7 +130,9 @@ struct wp_session {
     /* The one SUBSCRIBE or UNSUBSCRIBE that waits for the router; nothing is read meanwhile. */
     uint64_t request;          /* number of the newest */
     uint64_t request_since_ms; /* 0 = none waits */
-    bool request_inbox;
+    bool request_unsubscribes;
+    bool request_inbox; /* the subscriptions once it is answered */
+    bool request_receipts;
     uint16_t request_packet_id;
     uint8_t *request_codes;
     uint32_t request_count;
@@ -169,6 +171,10 @@ int wp_session_deliver_admit(
  * section 3.1.2.11.4): it stays queued. */
 int wp_session_deliver(struct wp_session *session, struct wp_session_turn *turn, const Wp__Deliver *deliver,
     const Wp__Envelope *envelope, uint64_t held_ms);
+
+/* The same for a receipt. */
+int wp_session_deliver_receipt(struct wp_session *session, struct wp_session_turn *turn,
+    const Wp__Deliver *deliver, const Wp__Receipt *receipt);
 
 /* The router or the gateway ends the connection: DISCONNECT (MQTT 5) with the code for `error`, or CONNACK
  * before the session is live. `detail` is static text or NULL. */

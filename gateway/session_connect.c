@@ -171,6 +171,7 @@ void wp_session_attached(
     }
     session->epoch = reply->epoch;
     session->inbox_subscribed = reply->inbox_subscribed;
+    session->receipts_subscribed = reply->receipts_subscribed;
     session->state = WP_SESSION_LIVE;
     session->heard_ms = turn->now_ms;
     struct wp_mqtt_packet packet = {.type = WP_MQTT_CONNACK,

@@ -338,6 +338,7 @@ static int envelope_make(struct wp_session *session, struct wp_session_turn *tur
     header->sender = session->user;
     header->sender_device = session->device;
     header->recipient = recipient;
+    header->to_team = to.team;
     header->lane = wish.lane;
     header->ttl_ms = to.ttl_s * 1000;
     header->gateway_made_id = !wish.has_id;

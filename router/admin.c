@@ -248,7 +248,8 @@ static struct admin_answer route_user(struct wp_admin *admin, const struct wp_ma
     }
     if (count == 4 && !strcmp(parts[3], "devices") && !strcmp(request->method, "POST")) {
         const char *device = body_name(body, "device");
-        return device ? admin_device_add(admin, user, device)
+        bool from_oldest = json_is_true(json_object_get(body, "from_oldest"));
+        return device ? admin_device_add(admin, user, device, from_oldest)
                       : admin_refusal(WP_E_INVALID, "the body must be {\"device\": NAME} with a valid name");
     }
     if (count == 5 && !strcmp(parts[3], "devices") && !strcmp(request->method, "DELETE")) {
@@ -304,6 +305,9 @@ static struct admin_answer route(
         const json_t *users = json_object_get(body, "users");
         return json_is_array(users) ? admin_provision(admin, users)
                                     : admin_refusal(WP_E_INVALID, "the body must be {\"users\": [...]}");
+    }
+    if (count >= 2 && !strcmp(parts[1], "teams")) {
+        return admin_route_team(admin, request, parts, count, body, any_replica(request));
     }
     if (count >= 4 && !strcmp(parts[1], "users")) {
         return route_user(admin, request, parts, count, body);

@@ -182,7 +182,9 @@ struct device_row {
     uint64_t created_ms;
     uint64_t epoch;
     bool subscribed;
+    bool receipts;
     bool attached;
+    uint64_t active_ms;
     uint64_t pending[WP_LANE_COUNT];
     uint64_t set_aside;
 };
@@ -214,6 +216,8 @@ static void device_each(void *context, const struct wp_device_detail *detail)
     row->created_ms = detail->created_ms;
     row->epoch = detail->epoch;
     row->subscribed = detail->inbox_subscribed;
+    row->receipts = detail->receipts_subscribed;
+    row->active_ms = detail->active_ms;
     row->set_aside = detail->set_aside;
     memcpy(row->pending, detail->pending, sizeof(row->pending));
 }
@@ -250,11 +254,12 @@ static struct admin_answer devices_pack(struct wp_admin *admin, const struct dev
     json_t *devices = json_array();
     for (uint32_t i = 0; i < data->count; i++) {
         const struct device_row *row = &data->rows[i];
-        json_array_append_new(devices,
-            json_pack("{s:s, s:I, s:I, s:b, s:o, s:o, s:I}", "device", row->device, "created_ms",
-                (json_int_t)row->created_ms, "epoch", (json_int_t)row->epoch, "subscribed", row->subscribed,
-                "attached", data->leading ? json_boolean(row->attached) : json_null(), "pending",
-                admin_lanes_pack(row->pending), "set_aside", (json_int_t)row->set_aside));
+        json_array_append_new(
+            devices, json_pack("{s:s, s:I, s:I, s:I, s:b, s:b, s:o, s:o, s:I}", "device", row->device,
+                         "created_ms", (json_int_t)row->created_ms, "seen_ms", (json_int_t)row->active_ms,
+                         "epoch", (json_int_t)row->epoch, "subscribed", row->subscribed, "receipts",
+                         row->receipts, "attached", data->leading ? json_boolean(row->attached) : json_null(),
+                         "pending", admin_lanes_pack(row->pending), "set_aside", (json_int_t)row->set_aside));
     }
     return admin_ok(
         200, json_pack("{s:s, s:s, s:i, s:s, s:o}", "user", data->user, "node", admin->config.node, "shard",

@@ -75,9 +75,14 @@ int admin_overview(struct wp_admin *admin, struct wp_overview **ret_overview);
 struct admin_answer admin_not_leader(struct wp_admin *admin, uint32_t shard);
 json_t *admin_alarms_pack(const struct wp_judgement *judgement);
 
+/* admin_team.c: everything below /v1/teams */
+struct admin_answer admin_route_team(struct wp_admin *admin, const struct wp_management_request *request,
+    const char *const *parts, size_t count, const json_t *body, bool any);
+
 /* admin_write.c */
 struct admin_answer admin_user_add(struct wp_admin *admin, const char *user);
-struct admin_answer admin_device_add(struct wp_admin *admin, const char *user, const char *device);
+struct admin_answer admin_device_add(
+    struct wp_admin *admin, const char *user, const char *device, bool from_oldest);
 struct admin_answer admin_device_remove(struct wp_admin *admin, const char *user, const char *device);
 struct admin_answer admin_provision(struct wp_admin *admin, const json_t *users);
 

@@ -19,6 +19,7 @@
 struct item {
     uint8_t command;  /* WP_COMMAND_USER_ADD, DEVICE_ADD, DEVICE_REMOVE */
     bool exists_fine; /* USER_ADD: an existing user is no error */
+    bool from_oldest; /* DEVICE_ADD */
     uint32_t shard;
     int error; /* outcome */
     char user[WP_NAME_SIZE_MAX + 1];
@@ -115,6 +116,7 @@ static int item_propose(struct wp_reactor *reactor, struct wp_admin *admin, stru
     if (item->command == WP_COMMAND_DEVICE_ADD) {
         wp_machine_secret_hash(admin->config.secret_key, wp_slice(item->secret, strlen(item->secret)), hash);
         device_add.secret_hash = (ProtobufCBinaryData){sizeof(hash), hash};
+        device_add.from_oldest = item->from_oldest;
         message = &device_add.base;
     } else if (item->command == WP_COMMAND_DEVICE_REMOVE) {
         message = &device_remove.base;
@@ -215,13 +217,17 @@ static struct admin_answer added_pack(const struct item *item)
                              "username", username, "secret", item->secret));
 }
 
-static struct admin_answer one(struct wp_admin *admin, uint8_t command, const char *user, const char *device)
+static struct admin_answer one(
+    struct wp_admin *admin, uint8_t command, const char *user, const char *device, bool from_oldest)
 {
     struct admin_task *task = batch_task(admin);
     if (!task) {
         return admin_refusal(WP_E_NOMEM, "out of memory");
     }
-    const struct item *item = batch_add(admin, task->data, command, user, device);
+    struct item *item = batch_add(admin, task->data, command, user, device);
+    if (item) {
+        item->from_oldest = from_oldest;
+    }
     int error = item ? batch_perform(admin, task) : WP_E_NOMEM;
     struct admin_answer answer;
     if (!item) {
@@ -237,17 +243,18 @@ static struct admin_answer one(struct wp_admin *admin, uint8_t command, const ch
 
 struct admin_answer admin_user_add(struct wp_admin *admin, const char *user)
 {
-    return one(admin, WP_COMMAND_USER_ADD, user, NULL);
+    return one(admin, WP_COMMAND_USER_ADD, user, NULL, false);
 }
 
-struct admin_answer admin_device_add(struct wp_admin *admin, const char *user, const char *device)
+struct admin_answer admin_device_add(
+    struct wp_admin *admin, const char *user, const char *device, bool from_oldest)
 {
-    return one(admin, WP_COMMAND_DEVICE_ADD, user, device);
+    return one(admin, WP_COMMAND_DEVICE_ADD, user, device, from_oldest);
 }
 
 struct admin_answer admin_device_remove(struct wp_admin *admin, const char *user, const char *device)
 {
-    return one(admin, WP_COMMAND_DEVICE_REMOVE, user, device);
+    return one(admin, WP_COMMAND_DEVICE_REMOVE, user, device, false);
 }
 
 static int provision_row(struct wp_admin *admin, struct batch *batch, const json_t *row)

@@ -21,9 +21,10 @@ void wp_shard_deliver(struct shard *shard, const struct wp_effect *effect)
     struct wp_reactor *reactor = shard->reactor;
     struct peer *peer = wp_peer_find(reactor, effect->link);
     const struct wp_body *body = &effect->deliver.body;
-    struct wp_slice envelope;
-    if (!peer ||
-        wp_envelope_for_device(body->envelope, effect->deliver.device_name, &reactor->scratch, &envelope)) {
+    struct wp_slice envelope = body->envelope;
+    bool receipt = effect->deliver.lane == WP__LANE__RECEIPT; /* which has no parts for devices */
+    if (!peer || (!receipt && wp_envelope_for_device(body->envelope, effect->deliver.device_name,
+                                  &reactor->scratch, &envelope))) {
         wp_dispatch_refused(shard->dispatch, effect);
         return;
     }

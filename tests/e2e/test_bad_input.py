@@ -186,7 +186,7 @@ def test_qos_0_publish_ends_the_connection(shared, pair, serves_on):
 def test_subscriptions_that_do_not_exist_are_refused(shared, pair):
     with Device(shared.endpoint(), *pair[0]) as device:
         assert device.subscribe("wp/v1/inbox/#", qos=0).code == 0x83
-        assert device.subscribe("wp/v1/receipts/#").code == 0x8F
+        assert device.subscribe("wp/v1/reply/#").code == 0x8F
         assert device.subscribe("#").code == 0x8F
         assert device.subscribe("$share/g/wp/v1/inbox/#").code in (0x8F, 0x9E)
         assert device.subscribe("wp/v1/inbox/#").code == 1

@@ -7,7 +7,8 @@ import pytest
 from conftest import run
 
 VERBS = ["playground up", "playground down", "playground status", "playground kill", "playground start", "user add",
-         "user list", "device add", "device list", "device remove", "status", "cluster status",
+         "user list", "device add", "device list", "device remove", "team add", "team list", "team remove", "team member add",
+         "team member list", "team member remove", "status", "cluster status",
          "cluster await-safe", "shard list", "shard transfer", "keygen id",
          "keygen cluster", "keygen curve"]
 USAGE, REFUSED, NOT_FOUND, UNAVAILABLE, IO = 64, 65, 66, 69, 74
@@ -55,6 +56,11 @@ def test_version():
     (["device", "add", "../.."], "is no USER/DEVICE"),
     (["device", "list", "alice/phone"], "is no name"),
     (["device", "remove", "/phone"], "is no USER/DEVICE"),
+    (["device", "add", "alice/phone", "--from", "then"], "neither now nor oldest"),
+    (["device", "list", "alice", "--from", "now"], "device list takes no --from"),
+    (["team", "add", "Icu"], '"Icu" is no name'),
+    (["team", "member", "add", "icu"], "usage: wardpostctl team member add TEAM USER..."),
+    (["team", "member", "fly"], 'unknown verb "team member"'),
     (["keygen", "curve"], "usage: wardpostctl keygen curve FILE"),
     (["keygen", "id", "x"], "usage: wardpostctl keygen id"),
     (["keygen", "id", "--socket", "x"], "keygen id takes no --socket"),
@@ -91,7 +97,8 @@ def test_wrong_command_lines_are_usage_errors(words, complaint, tmp_path):
 @pytest.mark.parametrize("words", [
     ["playground", "down"], ["playground", "status"], ["playground", "kill", "--node", "router-1"],
     ["playground", "start", "--node", "router-1"], ["user", "add", "alice"], ["user", "list"], ["device", "add", "alice/phone"],
-    ["device", "list", "alice"], ["device", "remove", "alice/phone"], ["status"],
+    ["device", "list", "alice"], ["device", "remove", "alice/phone"], ["team", "list"],
+    ["team", "add", "icu"], ["team", "member", "list", "icu"], ["status"],
     ["cluster", "status"], ["cluster", "await-safe"], ["shard", "list"], ["shard", "transfer", "1", "router-1"],
 ])
 def test_without_a_playground_every_verb_says_so(words, tmp_path):

@@ -337,6 +337,58 @@ uint64_t rig_deliver(
     return deliver.sequence;
 }
 
+uint64_t rig_deliver_many(struct rig *rig, const char *const *users, size_t count, const char *body)
+{
+    uint8_t id[16] = {1, 2, 3, 4, 5, 6, 0x70, 8, 0x80, 10, 11, 12, 13, 14, 15, 16};
+    uint8_t packed[4096];
+    Wp__Header header = WP__HEADER__INIT;
+    Wp__Envelope envelope = WP__ENVELOPE__INIT;
+    header.version = 1;
+    header.message_id = (ProtobufCBinaryData){16, id};
+    header.sender = (char *)(uintptr_t) "anna";
+    header.sender_device = (char *)(uintptr_t) "phone";
+    header.recipient = (char *)(uintptr_t) "icu";
+    header.to_team = true;
+    envelope.header = &header;
+    envelope.body = (ProtobufCBinaryData){strlen(body), (uint8_t *)(uintptr_t)body};
+    Wp__DeliverTarget targets[8];
+    Wp__DeliverTarget *pointers[8];
+    Wp__DeliverMany many = WP__DELIVER_MANY__INIT;
+    uint64_t position = ++rig->router.next_position;
+    for (size_t i = 0; i <= count; i++) {
+        struct rig_attached *row = i < count ? attached_find(&rig->router, users[i], NULL) : NULL;
+        wp__deliver_target__init(&targets[i]);
+        targets[i].session = row ? row->session : 999999;
+        targets[i].sequence = position;
+        pointers[i] = &targets[i];
+    }
+    many.targets = pointers;
+    many.n_targets = count + 1;
+    many.accepted_ms = 1700000000000u;
+    many.remaining_ms = 59500;
+    many.envelope = (ProtobufCBinaryData){wp__envelope__pack(&envelope, packed), packed};
+    router_send(&rig->router, WP_LINK_ROUTINE, WP_FRAME_DELIVER_MANY, &many.base);
+    return position;
+}
+
+void rig_deliver_receipt(struct rig *rig, const char *user, const char *person)
+{
+    uint8_t id[16] = {1, 2, 3, 4, 5, 6, 0x70, 8, 0x80, 10, 11, 12, 13, 14, 15, 16};
+    uint8_t packed[256];
+    Wp__Receipt receipt = WP__RECEIPT__INIT;
+    receipt.message_id = (ProtobufCBinaryData){16, id};
+    receipt.person = (char *)(uintptr_t)person;
+    receipt.state = WP__RECEIPT_STATE__DELIVERED;
+    receipt.time_ms = 1700000000000u;
+    Wp__Deliver deliver = WP__DELIVER__INIT;
+    struct rig_attached *row = attached_find(&rig->router, user, NULL);
+    deliver.session = row ? row->session : 0;
+    deliver.lane = WP__LANE__RECEIPT;
+    deliver.sequence = ++rig->router.next_position;
+    deliver.envelope = (ProtobufCBinaryData){wp__receipt__pack(&receipt, packed), packed};
+    router_send(&rig->router, WP_LINK_ROUTINE, WP_FRAME_DELIVER, &deliver.base);
+}
+
 void rig_deliver_from(struct rig_router *router, uint64_t session, uint64_t position, const char *body)
 {
     Wp__Deliver deliver = WP__DELIVER__INIT;

@@ -150,6 +150,10 @@ struct rig_client *rig_client_attach(struct rig *rig, enum wp_mqtt_version versi
 uint64_t rig_deliver(
     struct rig *rig, const char *user, Wp__Lane lane, const char *body, size_t body_size, bool dup);
 
+/* One frame with `body` for a session of each user, and for one session that nobody has; the position. */
+uint64_t rig_deliver_many(struct rig *rig, const char *const *users, size_t count, const char *body);
+/* A receipt for `user`: `person` has the message. */
+void rig_deliver_receipt(struct rig *rig, const char *user, const char *person);
 /* The same from a router of choice, to a session of choice, at a position of choice. */
 void rig_deliver_from(struct rig_router *router, uint64_t session, uint64_t position, const char *body);
 /* Answers the submit that came as number `index` (from 0). */

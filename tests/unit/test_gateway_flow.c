@@ -72,6 +72,35 @@ static void test_delivery_is_sent_and_its_ack_returned(void **state)
     rig_destroy(&rig);
 }
 
+static void test_one_frame_for_many_and_a_receipt(void **state)
+{
+    (void)state;
+    static const char *const users[] = {"anna", "berta"};
+    struct rig *rig = rig_create(&(struct rig_options){0});
+    struct rig_client *clients[2] = {
+        rig_client_attach(rig, WP_MQTT_5, "anna/phone"), rig_client_attach(rig, WP_MQTT_311, "berta/tablet")};
+    uint64_t position = rig_deliver_many(rig, users, 2, "to all");
+    for (unsigned i = 0; i < 2; i++) {
+        struct wp_mqtt_packet delivery = rig_client_expect(clients[i], WP_MQTT_PUBLISH);
+        assert_int_equal(delivery.publish.id, 1 + position);
+        assert_memory_equal(delivery.publish.payload.data, "to all", 6);
+        rig_client_send(
+            clients[i], &(struct wp_mqtt_packet){.type = WP_MQTT_PUBACK, .ack = {.id = delivery.publish.id}});
+    }
+    RIG_UNTIL(rig, rig->router.acked_count == 2);
+    rig_deliver_receipt(rig, "berta", "cyd");
+    struct wp_mqtt_packet receipt = rig_client_expect(clients[1], WP_MQTT_PUBLISH);
+    assert_memory_equal(
+        receipt.publish.topic.data, "wp/v1/receipts/delivered/cyd", receipt.publish.topic.size);
+    assert_int_equal(receipt.publish.id, 1 + 3 * 16383 + position + 1);
+    rig_client_send(
+        clients[1], &(struct wp_mqtt_packet){.type = WP_MQTT_PUBACK, .ack = {.id = receipt.publish.id}});
+    RIG_UNTIL(rig, rig->router.acked_count == 3);
+    rig_client_close(&clients[0]);
+    rig_client_close(&clients[1]);
+    rig_destroy(&rig);
+}
+
 static bool takeover_seen(struct rig *rig)
 {
     return wp_metric_get(WP_M_TAKEOVERS) > 0 && rig->router.attach_count >= 2;
@@ -465,6 +494,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_publish_is_submitted_and_acknowledged),
         cmocka_unit_test(test_delivery_is_sent_and_its_ack_returned),
+        cmocka_unit_test(test_one_frame_for_many_and_a_receipt),
         cmocka_unit_test(test_takeover),
         cmocka_unit_test(test_wrong_secret),
         cmocka_unit_test(test_router_restart_under_traffic),

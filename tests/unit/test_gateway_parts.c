@@ -42,6 +42,11 @@ static void test_topics_of_311(void **state)
         {"wp/v1/to/b/stat/1/2", WP_E_UNKNOWN_RECIPIENT, 0, 0},
         {"wp/v1/to//stat", WP_E_UNKNOWN_RECIPIENT, 0, 0},
         {"/wp/v1/to/b", WP_E_UNKNOWN_RECIPIENT, 0, 0},
+        {"wp/v1/team/icu", WP_OK, WP__LANE__ROUTINE, 0},
+        {"wp/v1/team/icu/stat/60", WP_OK, WP__LANE__STAT, 60},
+        {"wp/v1/team/", WP_E_UNKNOWN_RECIPIENT, 0, 0},
+        {"wp/v1/teams/icu", WP_E_UNKNOWN_RECIPIENT, 0, 0},
+        {"wp/v1/receipts/x", WP_E_UNKNOWN_RECIPIENT, 0, 0},
         {"wp/v1/to", WP_E_UNKNOWN_RECIPIENT, 0, 0},
         {"", WP_E_UNKNOWN_RECIPIENT, 0, 0},
     };
@@ -52,6 +57,7 @@ static void test_topics_of_311(void **state)
         if (!error) {
             assert_int_equal(to.lane, rows[i].lane);
             assert_int_equal(to.ttl_s, rows[i].ttl_s);
+            assert_int_equal(to.team, rows[i].topic[7] == 'e');
         }
     }
     /* The longest name fits and one byte more does not. */

@@ -562,7 +562,7 @@ static void test_refused_here(void **state)
         {"wp/v1/to/", 5, NULL, NULL, 0x90, "unknown-recipient"},
         {"wp/v1/to/Berta", 5, NULL, NULL, 0x90, "unknown-recipient"},
         {"wp/v1/to/berta/stat", 5, NULL, NULL, 0x90, "unknown-recipient"}, /* the 3.1.1 form */
-        {"wp/v1/team/icu", 5, NULL, NULL, 0x90, "unknown-recipient"},
+        {"wp/v1/read/ann", 5, NULL, NULL, 0x90, "unknown-recipient"},
         {"wp/v1/rpc/x", 5, NULL, NULL, 0x90, "unknown-recipient"},
         {"wp/v2/to/berta", 5, NULL, NULL, 0x90, "unknown-recipient"},
         {"$SYS/x", 5, NULL, NULL, 0x90, "unknown-recipient"},
@@ -823,7 +823,7 @@ static void test_subscriptions_that_do_not_exist(void **state)
     static const struct {
         const char *filter;
         uint8_t qos, code;
-    } rows[] = {{"#", 1, 0x8F}, {"wp/v1/inbox/+", 1, 0x8F}, {"wp/v1/receipts/#", 1, 0x8F},
+    } rows[] = {{"#", 1, 0x8F}, {"wp/v1/inbox/+", 1, 0x8F}, {"wp/v1/receipts/+", 1, 0x8F},
         {"wp/v1/to/anna", 1, 0x8F}, {"$share/g/wp/v1/inbox/#", 1, 0x9E}, {"wp/v1/inbox/#", 0, 0x83},
         {"$SYS/#", 1, 0x8F}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -850,7 +850,7 @@ static void test_inbox_subscription_is_replicated_first(void **state)
         .type = WP_MQTT_SUBSCRIBE, .subscribe = {.id = 5, .items = items, .count = 2}};
     give(fixture, &subscribe);
     assert_int_equal(fixture->effect.kind, WP_SESSION_SUBSCRIBE);
-    assert_true(fixture->effect.subscribe.inbox);
+    assert_true(fixture->session.request_inbox);
     assert_true(wp_session_blocked(&fixture->session));
     expect_nothing(fixture);
     wp_session_subscribed(&fixture->session, &fixture->turn, 77, WP_OK); /* not ours */
@@ -866,7 +866,7 @@ static void test_inbox_subscription_is_replicated_first(void **state)
         .type = WP_MQTT_UNSUBSCRIBE, .unsubscribe = {.id = 6, .filters = filters, .count = 3}};
     give(fixture, &unsubscribe);
     assert_int_equal(fixture->effect.kind, WP_SESSION_SUBSCRIBE);
-    assert_false(fixture->effect.subscribe.inbox);
+    assert_false(fixture->session.request_inbox);
     wp_session_subscribed(&fixture->session, &fixture->turn, 2, WP_OK);
     answer = expect(fixture, WP_MQTT_UNSUBACK);
     assert_int_equal(answer.suback.codes[0], 0);
@@ -881,6 +881,48 @@ static void test_inbox_subscription_is_replicated_first(void **state)
     assert_int_equal(expect(fixture, WP_MQTT_SUBACK).suback.codes[1], 0x83);
     assert_false(wp_session_blocked(&fixture->session));
     assert_false(fixture->session.inbox_subscribed);
+}
+
+static void test_receipts_are_a_subscription_of_their_own(void **state)
+{
+    struct fixture *fixture = *state;
+    go_live(fixture, WP_MQTT_5);
+    struct wp_mqtt_subscription items[] = {
+        {.filter = slice_of("wp/v1/receipts/#"), .qos = 1}, {.filter = slice_of("wp/v1/inbox/#"), .qos = 0}};
+    struct wp_mqtt_packet subscribe = {
+        .type = WP_MQTT_SUBSCRIBE, .subscribe = {.id = 5, .items = items, .count = 2}};
+    give(fixture, &subscribe);
+    assert_int_equal(fixture->effect.kind, WP_SESSION_SUBSCRIBE);
+    assert_true(fixture->session.request_receipts && !fixture->session.request_inbox);
+    wp_session_subscribed(&fixture->session, &fixture->turn, 1, WP_OK);
+    struct wp_mqtt_packet answer = expect(fixture, WP_MQTT_SUBACK);
+    assert_int_equal(answer.suback.codes[0], 0x01);
+    assert_int_equal(answer.suback.codes[1], 0x83);
+    items[1].qos = 1;
+    give(fixture, &subscribe); /* both, what was there stays */
+    assert_true(fixture->session.request_receipts && fixture->session.request_inbox);
+    wp_session_subscribed(&fixture->session, &fixture->turn, 2, WP_OK);
+    assert_int_equal(expect(fixture, WP_MQTT_SUBACK).suback.codes[1], 0x01);
+    struct wp_slice filter = slice_of("wp/v1/receipts/#");
+    struct wp_mqtt_packet unsubscribe = {
+        .type = WP_MQTT_UNSUBSCRIBE, .unsubscribe = {.id = 6, .filters = &filter, .count = 1}};
+    give(fixture, &unsubscribe);
+    assert_true(!fixture->session.request_receipts && fixture->session.request_inbox);
+    wp_session_subscribed(&fixture->session, &fixture->turn, 3, WP_E_UNAVAILABLE);
+    assert_int_equal(expect(fixture, WP_MQTT_UNSUBACK).suback.codes[0], 0x83);
+    assert_true(fixture->session.receipts_subscribed && fixture->session.inbox_subscribed);
+}
+
+static void test_publish_to_a_team(void **state)
+{
+    struct fixture *fixture = *state;
+    go_live(fixture, WP_MQTT_5);
+    struct wp_mqtt_packet publish = {.type = WP_MQTT_PUBLISH,
+        .publish = {.qos = 1, .id = 3, .topic = slice_of("wp/v1/team/icu"), .payload = slice_of("x")}};
+    give(fixture, &publish);
+    assert_int_equal(fixture->effect.kind, WP_SESSION_SUBMIT);
+    assert_true(fixture->effect.submit.envelope->header->to_team);
+    assert_string_equal(fixture->effect.submit.envelope->header->recipient, "icu");
 }
 
 static void test_subscription_identifier_is_refused(void **state)
@@ -977,6 +1019,50 @@ static void test_delivery(void **state)
     packet = expect(fixture, WP_MQTT_PUBLISH);
     assert_slice(packet.publish.topic, "wp/v1/inbox/urgent/berta");
     assert_int_equal(packet.publish.id, 1 + 16383 + 5);
+}
+
+static void receipt_deliver(struct fixture *fixture, uint64_t sequence, Wp__Receipt *receipt)
+{
+    Wp__Deliver deliver = WP__DELIVER__INIT;
+    deliver.lane = WP__LANE__RECEIPT;
+    deliver.sequence = sequence;
+    assert_int_equal(
+        wp_session_deliver_admit(&fixture->session, fixture->turn.now_ms, &deliver, false), WP_OK);
+    assert_int_equal(wp_session_deliver_receipt(&fixture->session, &fixture->turn, &deliver, receipt), WP_OK);
+}
+
+static void test_receipt_says_how_a_message_ended(void **state)
+{
+    struct fixture *fixture = *state;
+    static const enum wp_mqtt_version versions[] = {WP_MQTT_5, WP_MQTT_311};
+    uint8_t id[16];
+    assert_int_equal(wp_uuid_parse(slice_of(ID), id), WP_OK);
+    Wp__Receipt receipt = WP__RECEIPT__INIT;
+    receipt.message_id = (ProtobufCBinaryData){16, id};
+    receipt.person = (char *)(uintptr_t) "bob";
+    receipt.state = WP__RECEIPT_STATE__REFUSED;
+    receipt.error = WP_E_MAILBOX_FULL;
+    receipt.time_ms = 1700000000123u;
+    for (size_t i = 0; i < 2; i++) {
+        restart(fixture);
+        go_live(fixture, versions[i]);
+        receipt_deliver(fixture, 2 * 16383 + 4, &receipt);
+        struct wp_mqtt_packet packet = expect(fixture, WP_MQTT_PUBLISH);
+        assert_slice(packet.publish.topic, "wp/v1/receipts/refused/bob");
+        assert_int_equal(packet.publish.id, 1 + 3 * 16383 + 4);
+        assert_slice(packet.publish.payload,
+            "{\"id\":\"" ID
+            "\",\"person\":\"bob\",\"state\":\"refused\",\"error\":\"mailbox-full\",\"time\":1700000000123}");
+        assert_int_equal(packet.properties.user_count, versions[i] == WP_MQTT_5 ? 5 : 0);
+    }
+    Wp__Receipt idle = WP__RECEIPT__INIT;
+    idle.person = (char *)(uintptr_t) "tablet";
+    idle.state = WP__RECEIPT_STATE__IDLE;
+    idle.time_ms = 5;
+    receipt_deliver(fixture, 7, &idle);
+    struct wp_mqtt_packet packet = expect(fixture, WP_MQTT_PUBLISH);
+    assert_slice(packet.publish.topic, "wp/v1/receipts/idle/tablet");
+    assert_slice(packet.publish.payload, "{\"device\":\"tablet\",\"state\":\"idle\",\"time\":5}");
 }
 
 static void test_delivery_that_is_not_sent(void **state)
@@ -1140,8 +1226,11 @@ int main(void)
         TEST(test_properties_over_the_bounds),
         TEST(test_subscriptions_that_do_not_exist),
         TEST(test_inbox_subscription_is_replicated_first),
+        TEST(test_receipts_are_a_subscription_of_their_own),
+        TEST(test_publish_to_a_team),
         TEST(test_subscription_identifier_is_refused),
         TEST(test_delivery),
+        TEST(test_receipt_says_how_a_message_ended),
         TEST(test_delivery_that_is_not_sent),
         TEST(test_acknowledgements_are_gathered),
         TEST(test_packets_that_end_the_connection),
