@@ -176,7 +176,7 @@ bool wp_reactor_ready(const struct wp_reactor *reactor)
 /* Once nothing waits for an answer: replies leave, handles close, the loop ends. */
 static void stop_if_idle(struct wp_reactor *reactor)
 {
-    bool idle = wp_leads_handed_over(reactor);
+    bool idle = wp_leads_handed_over(reactor) && !wp_replicas_busy(reactor);
     for (struct shard *shard = wp_group_next(reactor, NULL); shard; shard = wp_group_next(reactor, shard)) {
         idle = idle && wp_shard_idle(shard);
     }
@@ -244,9 +244,11 @@ void wp_reactor_on_timer(uv_timer_t *timer)
         shard_tick(shard);
     }
     wp_meta_tick(reactor);
+    wp_replicas_tick(reactor);
     wp_forwards_tick(reactor);
     wp_reports_tick(reactor);
     wp_leads_tick(reactor);
+    wp_reconcile_tick(reactor);
     wp_reactor_ready_refresh(reactor);
     struct wp_store_disk disk;
     wp_store_disk(reactor->config.store, &disk);
@@ -404,6 +406,12 @@ void wp_reactor_roster_set(struct wp_reactor *reactor, const struct wp_roster *r
     }
     wp_roster_release(&reactor->roster);
     reactor->roster = wp_roster_retain(roster);
+    const struct wp_roster_node *self = wp_roster_node_keyed(roster, reactor->config.keys->public_text);
+    if (self && self->state != WP_NODE_REMOVED) {
+        reactor->config.self = self->number; /* a node that joins learns it here */
+    } else if (self && reactor->config.index == 0) {
+        wp_log(WP_LOG_ERROR, "removed_from_cluster", "node=%s number=%u", self->name, self->number);
+    }
     if (wp_routers_update(reactor)) {
         wp_reactor_fail(reactor, WP_E_NOMEM, "connecting to routers");
         return;

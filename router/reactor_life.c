@@ -192,6 +192,7 @@ void wp_reactor_destroy(struct wp_reactor **handle)
     for (uint32_t i = 0; i <= reactor->shard_count && reactor->shards; i++) {
         wp_shard_shut(&reactor->shards[i]);
     }
+    wp_replicas_free(reactor);
     free(reactor->shards);
     wp_routers_free(reactor);
     wp_reports_free(reactor);

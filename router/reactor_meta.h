@@ -34,6 +34,8 @@ struct shard;
 
 int wp_meta_group_apply(void *context, uint64_t index, uint64_t term, struct wp_slice entry, bool ours);
 void wp_meta_group_leading(void *context, bool leading);
+/* Whether a node that forgot is not yet a member again of every group in which it is wanted. */
+bool wp_meta_rebuilding(struct wp_reactor *reactor, const struct wp_roster_node *node);
 int wp_meta_work_create(struct wp_reactor *reactor);
 /* Every tick of reactor 0. */
 void wp_meta_tick(struct wp_reactor *reactor);

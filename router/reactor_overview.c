@@ -4,16 +4,18 @@
 
 #include <stdio.h>
 
+#include "router/reactor_meta.h"
 #include "router/reactor_report.h"
 
 /* --- nodes
  * -------------------------------------------------------------------------------------------------- */
 
 static void node_fill(
-    const struct wp_reactor *reactor, const struct wp_roster_node *from, struct wp_overview_node *node)
+    struct wp_reactor *reactor, const struct wp_roster_node *from, struct wp_overview_node *node)
 {
     int64_t median_ms = wp_clock_median_ms(reactor);
     *node = (struct wp_overview_node){.number = from->number, .state = from->state};
+    node->forgotten = wp_meta_rebuilding(reactor, from);
     snprintf(node->name, sizeof(node->name), "%s", from->name);
     snprintf(node->endpoint, sizeof(node->endpoint), "%s", from->endpoint);
     if (from->number == reactor->config.self) {
@@ -32,7 +34,7 @@ static void node_fill(
     node->clock_off = node->has_offset && off_ms > (int64_t)WP_CLOCK_AHEAD_MS_MAX;
 }
 
-static void nodes_fill(const struct wp_reactor *reactor, struct wp_overview *overview)
+static void nodes_fill(struct wp_reactor *reactor, struct wp_overview *overview)
 {
     const struct wp_roster *roster = reactor->roster;
     overview->roster_version = roster->version;

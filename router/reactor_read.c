@@ -66,6 +66,7 @@ static void read_after(uv_work_t *work, int status)
 {
     struct read_job *job = work->data;
     struct wp_reactor *reactor = job->shard->reactor;
+    job->shard->reads--;
     int error = status ? WP_E_CLOSED : job->error;
     error = wp_dispatch_read_done(
         job->shard->dispatch, &job->request, error, job->rows, error ? 0 : job->row_count);
@@ -94,5 +95,6 @@ int wp_shard_read(struct shard *shard, const struct wp_read_request *request)
         free(job);
         return WP_E_NOMEM;
     }
+    shard->reads++;
     return WP_OK;
 }

@@ -1,12 +1,27 @@
 /* Which replicas this node has, and under which raft id (docs/cluster.md).
  *
+ *     open --called under a newer id, or removed--> closing --log done, no reads--> wiping --> open | none
+ *
  * Invariants
  *   1. A replica is opened under the raft id that its hard state names; another one begins only on an empty
  *      store, under an id that was never used.
  *   2. A group is founded from the configuration only: once the meta group has a roster, a replica that has
- *      nothing waits until its leader adds it. */
+ *      nothing waits until its leader adds it.
+ *   3. A replica is freed when the log has completed its writes and no read of it is under way; then the
+ * store is wiped on a worker thread, and only then the next one begins. */
+#include <stddef.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
 #include "base/error.h"
-#include "router/reactor_state.h"
+#include "base/log.h"
+#include "router/reactor_report.h"
+
+#define UNWANTED_MS 3000u
+
+/* --- at start
+ * ---------------------------------------------------------------------------------------------------
+ */
 
 static int entry_skip(void *context, const struct wp_log_entry *entry)
 {
@@ -38,14 +53,214 @@ int wp_replica_find(struct wp_reactor *reactor, struct shard *shard, uint32_t nu
     STAILQ_INIT(&shard->sealed);
     STAILQ_INIT(&shard->in_flight);
     uint64_t stored = replica_stored(reactor->config.store, number, &written);
+    if (number == WP_META_GROUP && reactor->config.self == 0 && stored) {
+        reactor->config.self = wp_raft_id_node(stored); /* it joined before, and has no roster yet */
+    }
     uint64_t wanted = wp_roster_replica(roster, number, reactor->config.self);
+    wp_roster_membership(roster, number, &founders);
     if (stored && wp_raft_id_node(stored) == reactor->config.self) {
-        wp_roster_membership(roster, number, &founders);
         return wp_shard_open(shard, stored, roster->version == 0 && stored == wanted ? &founders : NULL);
     }
     if (stored || !wanted || (roster->version > 0 && !written)) {
         return WP_OK; /* of a number that this node had before, or nobody's yet */
     }
-    wp_roster_membership(roster, number, &founders);
     return wp_shard_open(shard, wanted, &founders);
+}
+
+/* --- at work
+ * ----------------------------------------------------------------------------------------------------
+ */
+
+struct replica_change {
+    uv_work_t work;
+    struct wp_reactor_job drained; /* posted once the log is done with the old group */
+    struct shard *shard;
+    struct wp_group *closed; /* the old group; NULL = there was none */
+    uint64_t replica;        /* the new one; 0 = none */
+    bool log_done;
+    bool working;
+    int error;
+};
+
+static void drained_run(struct wp_reactor_job *job, struct wp_reactor *reactor)
+{
+    struct replica_change *change =
+        (struct replica_change *)(void *)((char *)job - offsetof(struct replica_change, drained));
+    (void)reactor;
+    change->log_done = true;
+}
+
+/* On the committer's thread. A reactor that takes no jobs any more is stopping. */
+static void log_done(void *context, uint64_t tag)
+{
+    struct replica_change *change = context;
+    (void)tag;
+    (void)wp_reactor_post(change->shard->reactor, &change->drained);
+}
+
+/* From here on nobody finds the replica that is here. */
+static void change_begin(struct shard *shard, uint64_t replica, const char *why)
+{
+    struct wp_reactor *reactor = shard->reactor;
+    struct replica_change *change = calloc(1, sizeof(*change));
+    if (!change) {
+        return; /* the next message or tick tries again */
+    }
+    wp_log(WP_LOG_INFO, "replica_changes", "shard=%u from=%llx to=%llx reason=%s", shard->number,
+        (unsigned long long)shard->replica, (unsigned long long)replica, why);
+    if (shard->group) {
+        wp_shard_refuse_all(shard, WP_E_NOT_LEADER);
+    }
+    if (shard->group && shard->dispatch) {
+        wp_dispatch_kick_all(shard->dispatch, WP_E_NOT_LEADER);
+        while (wp_shard_pump(shard)) {
+        }
+    }
+    change->shard = shard;
+    change->replica = replica;
+    change->closed = shard->group;
+    change->drained.run = drained_run;
+    shard->group = NULL;
+    shard->change = change;
+    shard->unwanted_ms = 0;
+    const struct wp_log_write write = {.shard = shard->number, .done = log_done, .context = change};
+    int error = wp_log_submit(reactor->config.store, &write);
+    if (error) {
+        wp_reactor_fail(reactor, error, "closing a replica");
+    }
+}
+
+static void wipe_work(uv_work_t *work)
+{
+    struct replica_change *change = work->data;
+    const struct wp_log_hard_state hard = {.replica = change->replica};
+    change->error = wp_store_shard_wipe(change->shard->reactor->config.store, change->shard->number, &hard);
+}
+
+static void wipe_after(uv_work_t *work, int status)
+{
+    struct replica_change *change = work->data;
+    struct shard *shard = change->shard;
+    struct wp_reactor *reactor = shard->reactor;
+    uint64_t replica = change->replica;
+    int error = change->error;
+    shard->change = NULL;
+    free(change);
+    if (status || reactor->closing || reactor->failed) {
+        return;
+    }
+    wp_reactor_clock(reactor);
+    if (!error && replica) {
+        error = wp_shard_open(shard, replica, NULL);
+        error = error ? error : wp_group_start(shard->group, reactor->mono_ms);
+    }
+    if (error) {
+        wp_reactor_fail(reactor, error, "beginning a replica");
+        return;
+    }
+    wp_log(WP_LOG_INFO, "replica_changed", "shard=%u replica=%llx", shard->number,
+        (unsigned long long)shard->replica);
+    wp_reactor_settle(reactor);
+}
+
+static void change_tick(struct replica_change *change)
+{
+    struct shard *shard = change->shard;
+    if (!change->log_done || change->working || shard->reads > 0 || shard->reactor->stopping) {
+        return;
+    }
+    wp_group_destroy(&change->closed);
+    wp_shard_shut(shard);
+    change->working = true;
+    change->work.data = change;
+    if (uv_queue_work(&shard->reactor->loop, &change->work, wipe_work, wipe_after)) {
+        wp_reactor_fail(shard->reactor, WP_E_NOMEM, "wiping a replica");
+    }
+}
+
+static struct shard *slot_of(struct wp_reactor *reactor, uint32_t group)
+{
+    const struct wp_reactor_config *config = &reactor->config;
+    if (group > config->shard_count || wp_reactor_of(group, config->reactor_count) != config->index) {
+        return NULL;
+    }
+    return &reactor
+                ->shards[group == WP_META_GROUP ? reactor->shard_count : (group - 1) / config->reactor_count];
+}
+
+void wp_replica_called(struct wp_reactor *reactor, uint32_t group, uint64_t to)
+{
+    struct shard *shard = slot_of(reactor, group);
+    const struct wp_roster *roster = reactor->roster;
+    if (!shard || shard->change || reactor->stopping || to <= shard->replica) {
+        return;
+    }
+    if (reactor->config.self == 0 && group == WP_META_GROUP && roster->version == 0) {
+        reactor->config.self =
+            wp_raft_id_node(to); /* a node that joins learns its number from who calls it */
+    }
+    /* The meta group is where a node with an old roster, or none, learns what is wanted. */
+    bool wanted = wp_roster_replica(roster, group, reactor->config.self) == to ||
+                  (group == WP_META_GROUP && (roster->version == 0 || shard->replica));
+    if (wp_raft_id_node(to) == reactor->config.self && wanted) {
+        change_begin(shard, to, "called");
+    }
+}
+
+/* Whether the group goes on without this replica: the roster does not want it, and a leader of a term not
+ * below ours reports a membership that it is no part of. */
+static bool removed(struct wp_reactor *reactor, const struct shard *shard)
+{
+    const struct wp_roster *roster = reactor->roster;
+    if (roster->version == 0 || shard->number == WP_META_GROUP || wp_group_leading(shard->group) ||
+        wp_roster_replica(roster, shard->number, reactor->config.self) == shard->replica) {
+        return false;
+    }
+    for (uint32_t i = 0; i < reactor->report_count; i++) {
+        const struct group_report *report =
+            wp_report_of_group(reactor, reactor->reports[i].node, shard->number, WP_REPORT_FRESH_MS);
+        if (report && report->leading && report->term >= wp_group_term(shard->group) &&
+            report->membership.count > 0 && !wp_membership_find(&report->membership, shard->replica)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void wp_replicas_tick(struct wp_reactor *reactor)
+{
+    for (uint32_t i = 0; i <= reactor->shard_count && !reactor->failed; i++) {
+        struct shard *shard = &reactor->shards[i];
+        if (shard->change) {
+            change_tick(shard->change);
+        } else if (shard->group && removed(reactor, shard)) {
+            shard->unwanted_ms = shard->unwanted_ms ? shard->unwanted_ms : reactor->mono_ms;
+            if (reactor->mono_ms - shard->unwanted_ms >= UNWANTED_MS && !reactor->stopping) {
+                change_begin(shard, 0, "removed");
+            }
+        } else {
+            shard->unwanted_ms = 0;
+        }
+    }
+}
+
+bool wp_replicas_busy(const struct wp_reactor *reactor)
+{
+    for (uint32_t i = 0; i <= reactor->shard_count; i++) {
+        if (reactor->shards[i].change && reactor->shards[i].change->working) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void wp_replicas_free(struct wp_reactor *reactor)
+{
+    for (uint32_t i = 0; i <= reactor->shard_count && reactor->shards; i++) {
+        struct replica_change *change = reactor->shards[i].change;
+        if (change) {
+            wp_group_destroy(&change->closed);
+            free(change);
+        }
+    }
 }

@@ -105,6 +105,46 @@ void wp_report_send(struct wp_reactor *reactor, const struct router_link *router
     parts_free(&parts);
 }
 
+/* What this reactor would tell other nodes, for reactor 0 of this one: the planner's view is made there. */
+struct own_job {
+    struct wp_reactor_job job; /* first */
+    size_t size;
+    uint8_t packed[];
+};
+
+static void report_take(struct wp_reactor *reactor, uint32_t node, const Wp__NodeState *state);
+
+static void own_run(struct wp_reactor_job *base, struct wp_reactor *reactor)
+{
+    struct own_job *job = (struct own_job *)base;
+    ProtobufCMessage *message;
+    wp_arena_reset(&reactor->frame_arena);
+    if (wp_schema_decode(&wp__node_state__descriptor, wp_slice(job->packed, job->size), &reactor->frame_arena,
+            &message) == WP_OK) {
+        report_take(reactor, reactor->config.self, (const Wp__NodeState *)message);
+    }
+    free(job);
+}
+
+static void own_tell(struct wp_reactor *reactor, const struct state_parts *parts)
+{
+    Wp__NodeState state = WP__NODE_STATE__INIT;
+    state.wall_ms = wp_clock_wall_ms();
+    state.disk_full = reactor->disk_full;
+    state.groups = parts->rows;
+    state.n_groups = parts->count;
+    size_t size = protobuf_c_message_get_packed_size(&state.base);
+    struct own_job *job = calloc(1, sizeof(*job) + size);
+    if (!job) {
+        return;
+    }
+    job->job.run = own_run;
+    job->size = protobuf_c_message_pack(&state.base, job->packed);
+    if (wp_reactor_post(reactor->config.reactors[0], &job->job)) {
+        free(job);
+    }
+}
+
 void wp_reports_tick(struct wp_reactor *reactor)
 {
     if (reactor->router_count == 0 || reactor->mono_ms - reactor->reported_ms < WP_REPORT_MS) {
@@ -117,6 +157,9 @@ void wp_reports_tick(struct wp_reactor *reactor)
             if (reactor->routers[i]->up) {
                 state_send(reactor, reactor->routers[i], &parts);
             }
+        }
+        if (reactor->config.index > 0 && reactor->config.reactors && reactor->config.self) {
+            own_tell(reactor, &parts);
         }
     }
     parts_free(&parts);
@@ -194,8 +237,12 @@ static void group_take(struct wp_reactor *reactor, struct node_report *report, c
 
 void wp_report_take(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message)
 {
-    const Wp__NodeState *state = (const Wp__NodeState *)message;
-    struct node_report *report = report_slot(reactor, peer->node);
+    report_take(reactor, peer->node, (const Wp__NodeState *)message);
+}
+
+static void report_take(struct wp_reactor *reactor, uint32_t node, const Wp__NodeState *state)
+{
+    struct node_report *report = report_slot(reactor, node);
     if (!report) {
         return;
     }

@@ -188,6 +188,7 @@ static void take_raft(struct wp_reactor *reactor, struct peer *peer, const Proto
         return;
     }
     if (!shard || raft->to != shard->replica) {
+        wp_replica_called(reactor, raft->group, raft->to);
         frame_refuse(reactor, peer, "not-our-replica");
         return;
     }
@@ -224,7 +225,8 @@ static bool peer_accepted(struct wp_reactor *reactor, struct peer *peer)
         frame_refuse(reactor, peer, "feature-level-too-old");
         return false;
     }
-    if (node->directory_id && node->directory_id != wp_link_directory_id(peer->link)) {
+    if (wp_meta_node_check(reactor->roster, peer->node, wp_link_directory_id(peer->link),
+            wp_link_incarnation(peer->link), wp_link_start_id(peer->link)) == WP_META_SEEN_FORGOTTEN) {
         frame_refuse(reactor, peer, "forgotten-directory");
         return false;
     }
@@ -235,6 +237,7 @@ void wp_router_frame(
     struct wp_reactor *reactor, struct peer *peer, enum wp_frame_type type, struct wp_slice payload)
 {
     ProtobufCMessage *message;
+    peer->heard_ms = reactor->mono_ms;
     if (!peer_accepted(reactor, peer)) {
         return;
     }

@@ -50,9 +50,11 @@ struct held_reply {
 struct peer {
     enum link_kind kind; /* first: a link_user */
     bool refusal_logged;
-    bool map_due;    /* a gateway whose link did not take what it is to know of leaders */
-    uint32_t node;   /* number of a router; 0 = a gateway, or a router that the roster does not know */
-    uint32_t number; /* slot in the low bits, generation above: never reused while anybody may hold it */
+    uint64_t heard_ms;  /* last frame of a router */
+    uint64_t forgot_ms; /* since when it shows a directory that forgot; 0 = it does not */
+    bool map_due;       /* a gateway whose link did not take what it is to know of leaders */
+    uint32_t node;      /* number of a router; 0 = a gateway, or a router that the roster does not know */
+    uint32_t number;    /* slot in the low bits, generation above: never reused while anybody may hold it */
     struct wp_link *link;
     STAILQ_HEAD(, held_reply) held;
     uint32_t held_count;
@@ -144,9 +146,14 @@ struct shard {
     struct proposals sealed;    /* wait for room in the log */
     struct proposals in_flight; /* proposed, in order */
     uint32_t in_flight_count;
-    bool expire_open;           /* an EXPIRE is on its way */
-    uint64_t idle_checked_ms;   /* when the devices were last looked at */
-    struct outbox_sends *sends; /* reactor_outbox.c */
+    bool expire_open;              /* an EXPIRE is on its way */
+    uint64_t idle_checked_ms;      /* when the devices were last looked at */
+    struct outbox_sends *sends;    /* reactor_outbox.c */
+    uint32_t reads;                /* catch-up reads under way */
+    struct replica_change *change; /* it is being closed, wiped or begun (reactor_replica.c): nobody else
+                                      opens it; `group` is NULL */
+    uint64_t unwanted_ms;          /* since when it seems that this replica was removed; 0 = it does not */
+    uint64_t steps_ms;             /* last look of reactor_reconcile.c */
 };
 
 /* --- reactor
@@ -279,6 +286,16 @@ int wp_shard_open(struct shard *shard, uint64_t replica, const struct wp_members
 void wp_shard_shut(struct shard *shard);
 /* reactor_replica.c: at start, opens what is here already or begins here */
 int wp_replica_find(struct wp_reactor *reactor, struct shard *shard, uint32_t number);
+/* A leader's message for raft id `to` of this node, which is not the replica here: begins it when it is newer
+ * and wanted. Later messages find it. */
+void wp_replica_called(struct wp_reactor *reactor, uint32_t group, uint64_t to);
+/* Each tick: changes go on, replicas that were removed go. */
+void wp_replicas_tick(struct wp_reactor *reactor);
+bool wp_replicas_busy(const struct wp_reactor *reactor);
+void wp_replicas_free(struct wp_reactor *reactor);
+
+/* reactor_reconcile.c: each tick, the membership changes of the groups that are led here */
+void wp_reconcile_tick(struct wp_reactor *reactor);
 /* Three steps per command: the buffer for one record of `size` bytes with its head (NULL: out of memory),
  * room for its waiter, and once the record is appended the waiter itself. */
 struct wp_buffer *wp_shard_entry(struct shard *shard, size_t size);
