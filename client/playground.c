@@ -90,6 +90,7 @@ static bool node_read(const json_t *object, enum wp_playground_kind kind, struct
             return false;
         }
     }
+    node->joined = json_is_true(json_object_get(object, "joined"));
     const json_t *pid = json_object_get(object, "pid");
     if (json_is_null(pid)) {
         return true;
@@ -188,6 +189,9 @@ static json_t *node_json(const struct wp_playground *playground, const struct wp
             wp_playground_endpoint(node, port, text);
             json_object_set_new(object, port_names[port], json_string(text));
         }
+    }
+    if (node->joined) {
+        json_object_set_new(object, "joined", json_true());
     }
     if (node->kind == WP_PLAYGROUND_ROUTER &&
         wp_playground_path(playground, node, "admin.sock", text, sizeof text) == WP_OK) {

@@ -11,7 +11,6 @@
 #include "base/error.h"
 
 #define POLL_MS 250L
-#define TRANSFER_TIMEOUT_MS 5000u
 /* More shards than this are not shown one by one when nothing is wrong with them. */
 #define SHARDS_SHOWN_MAX 12u
 
@@ -30,14 +29,17 @@ static size_t down_count(const json_t *alarms)
     return count;
 }
 
-const json_t *ctl_view_best(const json_t *answers, const char *alarms_key)
+const json_t *ctl_view_best(const json_t *answers)
 {
     const json_t *best = NULL, *answer;
+    json_int_t newest = -1;
     size_t i, least = SIZE_MAX;
     json_array_foreach(answers, i, answer)
     {
-        size_t count = down_count(json_object_get(answer, alarms_key));
-        if (count < least) {
+        json_int_t version = json_integer_value(json_object_get(answer, "roster_version"));
+        size_t count = down_count(json_object_get(answer, "alarms"));
+        if (version > newest || (version == newest && count < least)) {
+            newest = version;
             least = count;
             best = answer;
         }
@@ -52,7 +54,7 @@ int ctl_view_get(struct ctl_access *access, json_t **ret_view)
     if (status) {
         return status;
     }
-    *ret_view = json_incref((json_t *)(uintptr_t)ctl_view_best(json_object_get(all, "answers"), "alarms"));
+    *ret_view = json_incref((json_t *)(uintptr_t)ctl_view_best(json_object_get(all, "answers")));
     json_decref(all);
     return CTL_OK;
 }
@@ -127,6 +129,9 @@ static json_t *shard_row(const json_t *shard)
 {
     char text[512];
     json_t *row = json_deep_copy(shard);
+    if (json_integer_value(json_object_get(shard, "shard")) == 0) {
+        text_set(row, "shard", "meta");
+    }
     snprintf(text, sizeof text, "%d of %d", (int)json_integer_value(json_object_get(shard, "in_step")),
         (int)json_integer_value(json_object_get(shard, "replicas")));
     text_set(row, "step", text);
@@ -142,8 +147,7 @@ static bool shard_fine(const json_t *shard)
            json_equal(json_object_get(shard, "in_step"), json_object_get(shard, "replicas"));
 }
 
-/* Shards as a table; with `short_of` only those that are not fine, when there are many. */
-static void shards_print(const json_t *shards, bool shorten)
+void ctl_shards_print(const json_t *shards, bool shorten)
 {
     static const struct ctl_column columns[] = {{"shard", "SHARD"}, {"leader", "LEADER"}, {"term", "TERM"},
         {"step", "IN STEP"}, {"lag", "LAG"}, {"replicas", "REPLICAS"}, {NULL, NULL}};
@@ -197,30 +201,7 @@ int ctl_cluster_status(const struct ctl_arguments *arguments)
             json_string_value(json_object_get(view, "summary")), json_object_get(view, "alarms"));
         nodes_print(json_object_get(view, "nodes"));
         printf("\n");
-        shards_print(json_object_get(view, "shards"), true);
-    }
-    if (!status) {
-        json_decref(view);
-    }
-    ctl_access_close(&access);
-    return status;
-}
-
-int ctl_shard_list(const struct ctl_arguments *arguments)
-{
-    struct ctl_access *access;
-    json_t *view;
-    int status = ctl_access_open(arguments, &access);
-    if (status) {
-        return status;
-    }
-    status = ctl_view_get(access, &view);
-    if (!status && arguments->json) {
-        json_t *root = json_pack("{s:O}", "shards", json_object_get(view, "shards"));
-        ctl_print_json(root);
-        json_decref(root);
-    } else if (!status) {
-        shards_print(json_object_get(view, "shards"), false);
+        ctl_shards_print(json_object_get(view, "shards"), true);
     }
     if (!status) {
         json_decref(view);
@@ -237,8 +218,7 @@ static void pause_ms(long ms)
     nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L}, NULL);
 }
 
-/* One line that is written over on a terminal; nothing elsewhere. */
-static void progress(const char *text)
+void ctl_progress(const char *text)
 {
     if (isatty(STDERR_FILENO)) {
         fprintf(stderr, "\r\033[K%.78s", text);
@@ -267,7 +247,7 @@ static int safe_wait(struct ctl_access *access, unsigned timeout_s, json_t **ret
             return status;
         }
         if (json_is_true(json_object_get(view, "safe")) || wp_clock_mono_us() >= end_us) {
-            progress("");
+            ctl_progress("");
             *ret_view = view;
             return CTL_OK;
         }
@@ -275,7 +255,7 @@ static int safe_wait(struct ctl_access *access, unsigned timeout_s, json_t **ret
         const json_t *shards = json_object_get(view, "shards");
         snprintf(line, sizeof line, "%zu of %zu shards are safe: %s", fine_count(shards),
             json_array_size(shards), json_string_value(json_object_get(view, "summary")));
-        progress(line);
+        ctl_progress(line);
         json_decref(view);
         pause_ms(POLL_MS);
     }
@@ -306,73 +286,6 @@ int ctl_cluster_await_safe(const struct ctl_arguments *arguments)
     status =
         safe ? CTL_OK : ctl_fail(CTL_TEMPORARY, "not safe after %u s: %s", arguments->timeout_s, summary);
     json_decref(view);
-    ctl_access_close(&access);
-    return status;
-}
-
-/* --- shards
- * ------------------------------------------------------------------------------------------------- */
-
-/* Who leads the shard according to `view`; "" = nobody. */
-static const char *leader_of(const json_t *view, unsigned shard)
-{
-    size_t i;
-    const json_t *row;
-    json_array_foreach(json_object_get(view, "shards"), i, row)
-    {
-        const char *leader = json_string_value(json_object_get(row, "leader"));
-        if (json_integer_value(json_object_get(row, "shard")) == (json_int_t)shard) {
-            return leader ? leader : "";
-        }
-    }
-    return "";
-}
-
-static int transfer_wait(struct ctl_access *access, unsigned shard, const char *node)
-{
-    uint64_t end_us = wp_clock_mono_us() + (uint64_t)TRANSFER_TIMEOUT_MS * 1000;
-    int status = CTL_OK;
-    bool there = false;
-    while (!status && !there && wp_clock_mono_us() < end_us) {
-        json_t *view;
-        status = ctl_view_get(access, &view);
-        if (!status) {
-            there = strcmp(leader_of(view, shard), node) == 0;
-            json_decref(view);
-        }
-        if (!status && !there) {
-            pause_ms(50);
-        }
-    }
-    return status || there
-               ? status
-               : ctl_fail(CTL_TEMPORARY,
-                     "shard %u was not taken over by %s: it did not have the whole log in time", shard, node);
-}
-
-int ctl_shard_transfer(const struct ctl_arguments *arguments)
-{
-    char path[64], *end;
-    const char *node = arguments->words[1];
-    struct ctl_access *access;
-    unsigned long shard = strtoul(arguments->name, &end, 10);
-    if (*end || arguments->name[0] < '0' || arguments->name[0] > '9' || shard < 1 || shard > 1024) {
-        return ctl_fail(CTL_USAGE, "\"%s\" is no number of a shard", arguments->name);
-    }
-    int status = ctl_access_open(arguments, &access);
-    if (status) {
-        return status;
-    }
-    snprintf(path, sizeof path, "/v1/shards/%lu/transfer", shard);
-    status = ctl_call(access, "POST", path, json_pack("{s:s}", "to", node), NULL);
-    status = status ? status : transfer_wait(access, (unsigned)shard, node);
-    if (!status && arguments->json) {
-        json_t *root = json_pack("{s:i, s:s}", "shard", (int)shard, "leader", node);
-        ctl_print_json(root);
-        json_decref(root);
-    } else if (!status) {
-        printf("shard %lu is led by %s\n", shard, node);
-    }
     ctl_access_close(&access);
     return status;
 }

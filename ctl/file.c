@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,20 @@ int ctl_folder_make(const char *path, char *ret_text, size_t text_size)
         return WP_E_IO;
     }
     return WP_OK;
+}
+
+static int entry_remove(const char *path, const struct stat *info, int kind, struct FTW *place)
+{
+    (void)info;
+    (void)kind;
+    (void)place;
+    remove(path);
+    return 0;
+}
+
+void ctl_folder_remove(const char *path)
+{
+    nftw(path, entry_remove, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 static bool all_write(int fd, const char *data, size_t size)

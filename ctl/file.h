@@ -8,6 +8,9 @@
 /* Makes `path` and its parents with mode 0700; a folder that is there already is fine. WP_E_IO. */
 int ctl_folder_make(const char *path, char *ret_text, size_t text_size);
 
+/* Removes the folder with everything in it, as far as that goes. */
+void ctl_folder_remove(const char *path);
+
 /* Writes a file whole, with exactly `mode` from its first byte on, and syncs it. An old file is replaced.
  * WP_E_IO. */
 int ctl_file_write(

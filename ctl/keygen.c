@@ -2,6 +2,7 @@
  * something that knows their format and their modes. */
 #include "ctl/keygen.h"
 
+#include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -45,6 +46,21 @@ int ctl_curve_key_make(const char *path, char ret_public[CTL_KEY_TEXT_SIZE], cha
     sodium_memzero(secret_text, sizeof secret_text);
     sodium_memzero(text, sizeof text);
     return error;
+}
+
+int ctl_curve_key_read(const char *path, char ret_public[CTL_KEY_TEXT_SIZE], char *ret_text, size_t text_size)
+{
+    FILE *file = fopen(path, "re");
+    bool good =
+        file && fscanf(file, "public: %40s", ret_public) == 1 && strlen(ret_public) == CTL_KEY_TEXT_SIZE - 1;
+    if (!good) {
+        snprintf(ret_text, text_size, "\"%s\" holds no key: %s", path,
+            file ? "no line \"public:\"" : strerror(errno));
+    }
+    if (file) {
+        fclose(file);
+    }
+    return good ? WP_OK : WP_E_IO;
 }
 
 /* -- verbs

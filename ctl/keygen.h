@@ -22,4 +22,8 @@ int ctl_cluster_key_make(const char *path, char *ret_text, size_t text_size);
 int ctl_curve_key_make(
     const char *path, char ret_public[CTL_KEY_TEXT_SIZE], char *ret_text, size_t text_size);
 
+/* The public half of such a file. WP_E_IO with a sentence. */
+int ctl_curve_key_read(
+    const char *path, char ret_public[CTL_KEY_TEXT_SIZE], char *ret_text, size_t text_size);
+
 #endif

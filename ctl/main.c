@@ -213,6 +213,18 @@ static int option_take(int id, const char *value, struct ctl_arguments *argument
         return arguments->from_oldest || strcmp(value, "now") == 0
                    ? CTL_OK
                    : ctl_fail(CTL_USAGE, "--from \"%s\" is neither now nor oldest", value);
+    case OPTION_ENDPOINT:
+        arguments->endpoint = value;
+        return CTL_OK;
+    case OPTION_KEY:
+        arguments->key = value;
+        return CTL_OK;
+    case OPTION_BY:
+        arguments->by = value;
+        return CTL_OK;
+    case OPTION_WAIT:
+        arguments->wait = true;
+        return CTL_OK;
     case OPTION_TIMEOUT:
         return number_parse("timeout", value, 1, 3600, &arguments->timeout_s);
     default:

@@ -1,20 +1,11 @@
 /* Why this file exists: the verbs that start and stop a whole cluster on this machine. Every test, demo and
- * benchmark uses them.
- *
- * Invariants
- * 1. One command at a time changes a playground: it holds DIR/.lock.
- * 2. playground.json names a process before anything waits for it: a command that is interrupted loses no
- * process. */
+ * benchmark uses them. */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -22,104 +13,21 @@
 #include "ctl/file.h"
 #include "ctl/layout.h"
 #include "ctl/lifecycle.h"
+#include "ctl/work.h"
 
-#define TEXT_SIZE 1024
-#define LOCK_TIMEOUT_MS 90000u
 #define STOP_TIMEOUT_MS 10000u
 #define KILL_TIMEOUT_MS 10000u
-
-/* A playground that is being worked on. */
-struct work {
-    struct wp_playground playground;
-    struct wp_operator *op;
-    int lock; /* -1 = not held */
-    char text[TEXT_SIZE];
-};
 
 static const struct ctl_column status_columns[] = {{"id", "NODE"}, {"pid", "PID"}, {"state", "STATE"},
     {"fabric", "FABRIC"}, {"mqtt", "MQTT"}, {"mqtts", "MQTTS"}, {"ws", "WS"}, {"wss", "WSS"},
     {"management", "MANAGEMENT"}, {"reason", "REASON"}, {NULL, NULL}};
 
-/* -- work
- * -------------------------------------------------------------------------------------------------------- */
-
-static int lock_take(struct work *work, const char *dir)
-{
-    char path[PATH_MAX];
-    uint64_t end_us = wp_clock_mono_us() + (uint64_t)LOCK_TIMEOUT_MS * 1000;
-    snprintf(path, sizeof path, "%s/.lock", dir);
-    work->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (work->lock < 0) {
-        return ctl_fail(CTL_IO, "cannot open \"%s\": %s", path, strerror(errno));
-    }
-    while (flock(work->lock, LOCK_EX | LOCK_NB) != 0) {
-        if (wp_clock_mono_us() >= end_us) {
-            return ctl_fail(CTL_TEMPORARY, "another wardpostctl is working on \"%s\"", dir);
-        }
-        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
-    }
-    return CTL_OK;
-}
-
-static void work_close(struct work **work)
-{
-    if ((*work)->lock >= 0) {
-        close((*work)->lock);
-    }
-    wp_operator_destroy(&(*work)->op);
-    free(*work);
-    *work = NULL;
-}
-
-static struct work *work_create(void)
-{
-    struct work *work = calloc(1, sizeof *work);
-    if (!work) {
-        ctl_fail(CTL_TEMPORARY, "out of memory");
-        return NULL;
-    }
-    work->lock = -1;
-    return work;
-}
-
-/* Reads the playground, under the lock when `lock` says so. Nothing is made where none is. */
-static int work_open(const struct ctl_arguments *arguments, bool lock, struct work **ret_work)
-{
-    struct work *work = work_create();
-    if (!work) {
-        return CTL_TEMPORARY;
-    }
-    int error = wp_playground_load(arguments->dir, &work->playground, work->text, sizeof work->text);
-    int status = error ? ctl_fail(ctl_exit_of(error), "%s", work->text) : CTL_OK;
-    if (!status && lock) {
-        status = lock_take(work, work->playground.dir);
-        if (!status &&
-            wp_playground_load(arguments->dir, &work->playground, work->text, sizeof work->text) != WP_OK) {
-            status = ctl_fail(CTL_IO, "%s", work->text);
-        }
-    }
-    if (!status && wp_operator_create(&work->playground, &work->op) != WP_OK) {
-        status = ctl_fail(CTL_TEMPORARY, "out of memory");
-    }
-    if (status) {
-        work_close(&work);
-        return status;
-    }
-    *ret_work = work;
-    return CTL_OK;
-}
-
-static int work_save(struct work *work)
-{
-    if (wp_playground_save(&work->playground, work->text, sizeof work->text) != WP_OK) {
-        return ctl_fail(CTL_IO, "%s", work->text);
-    }
-    return CTL_OK;
-}
+/* -- nodes
+ * ------ */
 
 /* The node that --node names. */
 static int node_get(
-    struct work *work, const struct ctl_arguments *arguments, struct wp_playground_node **ret_node)
+    struct ctl_work *work, const struct ctl_arguments *arguments, struct wp_playground_node **ret_node)
 {
     struct wp_playground_node *node = wp_playground_find(&work->playground, arguments->node);
     if (!node) {
@@ -134,50 +42,8 @@ static int node_get(
  * ----------------------------------------------------------------------------------------------------------
  */
 
-/* Starts what is down, waits for all of it. What was started here is ended again when one of them does not
- * come up. */
-static int nodes_start(
-    struct work *work, const struct ctl_arguments *arguments, struct wp_playground_node *only)
-{
-    bool started[WP_PLAYGROUND_NODES_MAX] = {false};
-    struct wp_playground *playground = &work->playground;
-    int error = WP_OK;
-    for (unsigned i = 0; i < playground->node_count && !error; i++) {
-        struct wp_playground_node *node = &playground->nodes[i];
-        if ((only && node != only) || wp_playground_process_alive(&node->process)) {
-            continue;
-        }
-        error = ctl_node_spawn(playground, node, arguments, work->text, sizeof work->text);
-        started[i] = node->process.pid != 0;
-        if (!error) {
-            error = wp_playground_save(playground, work->text, sizeof work->text);
-        }
-    }
-    for (unsigned i = 0; i < playground->node_count && !error; i++) {
-        if (!only || &playground->nodes[i] == only) {
-            error = ctl_node_ready_wait(playground, work->op, &playground->nodes[i], arguments->timeout_s,
-                work->text, sizeof work->text);
-        }
-    }
-    if (!error) {
-        return CTL_OK;
-    }
-    int status = ctl_fail(CTL_UNAVAILABLE, "%s", work->text);
-    for (unsigned i = 0; i < playground->node_count; i++) {
-        struct wp_playground_process *process = &playground->nodes[i].process;
-        if (started[i] && ctl_process_signal(process, SIGKILL) == WP_OK) {
-            ctl_process_gone_wait(process, KILL_TIMEOUT_MS);
-        }
-        if (started[i]) {
-            *process = (struct wp_playground_process){0};
-        }
-    }
-    work_save(work);
-    return status;
-}
-
 /* A playground keeps the shape that it was made with. */
-static int shape_check(const struct work *work, const struct ctl_arguments *arguments)
+static int shape_check(const struct ctl_work *work, const struct ctl_arguments *arguments)
 {
     unsigned gateways = 0;
     for (unsigned i = 0; i < work->playground.node_count; i++) {
@@ -191,7 +57,7 @@ static int shape_check(const struct work *work, const struct ctl_arguments *argu
 }
 
 /* Makes the folder when there is no playground in it yet. */
-static int up_open(const struct ctl_arguments *arguments, struct work *work)
+static int up_open(const struct ctl_arguments *arguments, struct ctl_work *work)
 {
     char dir[PATH_MAX];
     if (ctl_folder_make(arguments->dir, work->text, sizeof work->text) != WP_OK) {
@@ -200,7 +66,7 @@ static int up_open(const struct ctl_arguments *arguments, struct work *work)
     if (!realpath(arguments->dir, dir)) {
         return ctl_fail(CTL_IO, "cannot open \"%s\": %s", arguments->dir, strerror(errno));
     }
-    int status = lock_take(work, dir);
+    int status = ctl_work_lock(work, dir);
     if (status) {
         return status;
     }
@@ -220,7 +86,7 @@ static int up_open(const struct ctl_arguments *arguments, struct work *work)
 }
 
 /* All nodes with their state; the table has them in one list, JSON keeps the two that programs expect. */
-static int status_print(struct work *work, const struct ctl_arguments *arguments, bool *ret_all_ready)
+static int status_print(struct ctl_work *work, const struct ctl_arguments *arguments, bool *ret_all_ready)
 {
     json_t *root = wp_playground_json(&work->playground), *rows = json_array();
     size_t counts[2] = {0, 0};
@@ -253,19 +119,19 @@ static int status_print(struct work *work, const struct ctl_arguments *arguments
 
 int ctl_playground_up(const struct ctl_arguments *arguments)
 {
-    struct work *work = work_create();
+    struct ctl_work *work = ctl_work_create();
     if (!work) {
         return CTL_TEMPORARY;
     }
     bool ready;
     int status = up_open(arguments, work);
     if (!status && !arguments->no_start) {
-        status = nodes_start(work, arguments, NULL);
+        status = ctl_work_start(work, arguments, NULL);
     }
     if (!status) {
         status = status_print(work, arguments, &ready);
     }
-    work_close(&work);
+    ctl_work_close(&work);
     return status;
 }
 
@@ -273,7 +139,7 @@ int ctl_playground_up(const struct ctl_arguments *arguments)
  * -------------------------------------------------------------------------------------------------------- */
 
 /* Ends the nodes of one kind: SIGTERM to all, then patience, then SIGKILL. One row per node in `rows`. */
-static void kind_stop(struct work *work, enum wp_playground_kind kind, json_t *rows)
+static void kind_stop(struct ctl_work *work, enum wp_playground_kind kind, json_t *rows)
 {
     uint64_t end_us = wp_clock_mono_us() + (uint64_t)STOP_TIMEOUT_MS * 1000;
     bool signalled[WP_PLAYGROUND_NODES_MAX] = {false};
@@ -311,15 +177,15 @@ static void kind_stop(struct work *work, enum wp_playground_kind kind, json_t *r
 int ctl_playground_down(const struct ctl_arguments *arguments)
 {
     static const struct ctl_column columns[] = {{"id", "NODE"}, {"result", "RESULT"}, {NULL, NULL}};
-    struct work *work;
-    int status = work_open(arguments, true, &work);
+    struct ctl_work *work;
+    int status = ctl_work_open(arguments, true, &work);
     if (status) {
         return status;
     }
     json_t *rows = json_array();
     kind_stop(work, WP_PLAYGROUND_GATEWAY, rows);
     kind_stop(work, WP_PLAYGROUND_ROUTER, rows);
-    status = work_save(work);
+    status = ctl_work_save(work);
     for (unsigned i = 0; i < work->playground.node_count && !status; i++) {
         if (work->playground.nodes[i].process.pid) {
             status = ctl_fail(
@@ -334,7 +200,7 @@ int ctl_playground_down(const struct ctl_arguments *arguments)
         ctl_print_table(rows, columns);
     }
     json_decref(rows);
-    work_close(&work);
+    ctl_work_close(&work);
     return status;
 }
 
@@ -343,14 +209,14 @@ int ctl_playground_down(const struct ctl_arguments *arguments)
 
 int ctl_playground_status(const struct ctl_arguments *arguments)
 {
-    struct work *work;
+    struct ctl_work *work;
     bool ready;
-    int status = work_open(arguments, false, &work);
+    int status = ctl_work_open(arguments, false, &work);
     if (status) {
         return status;
     }
     status = status_print(work, arguments, &ready);
-    work_close(&work);
+    ctl_work_close(&work);
     return status || ready ? status : CTL_UNAVAILABLE;
 }
 
@@ -375,9 +241,9 @@ static bool signal_spares(int number)
 
 int ctl_playground_kill(const struct ctl_arguments *arguments)
 {
-    struct work *work;
+    struct ctl_work *work;
     struct wp_playground_node *node = NULL;
-    int status = work_open(arguments, true, &work);
+    int status = ctl_work_open(arguments, true, &work);
     if (status) {
         return status;
     }
@@ -389,7 +255,7 @@ int ctl_playground_kill(const struct ctl_arguments *arguments)
     if (!status && !signal_spares(arguments->signal)) {
         if (ctl_process_gone_wait(&node->process, KILL_TIMEOUT_MS)) {
             node->process = (struct wp_playground_process){0};
-            status = work_save(work);
+            status = ctl_work_save(work);
         } else {
             status = ctl_fail(CTL_TEMPORARY, "\"%s\" got the signal and still runs after 10 s", node->id);
         }
@@ -397,26 +263,26 @@ int ctl_playground_kill(const struct ctl_arguments *arguments)
     if (!status) {
         node_print(arguments, node->id, pid, node->process.pid ? "signalled" : "down");
     }
-    work_close(&work);
+    ctl_work_close(&work);
     return status;
 }
 
 int ctl_playground_start(const struct ctl_arguments *arguments)
 {
-    struct work *work;
+    struct ctl_work *work;
     struct wp_playground_node *node = NULL;
-    int status = work_open(arguments, true, &work);
+    int status = ctl_work_open(arguments, true, &work);
     if (status) {
         return status;
     }
     status = node_get(work, arguments, &node);
     bool was_up = !status && wp_playground_process_alive(&node->process);
     if (!status) {
-        status = nodes_start(work, arguments, node);
+        status = ctl_work_start(work, arguments, node);
     }
     if (!status) {
         node_print(arguments, node->id, node->process.pid, was_up ? "was running" : "ready");
     }
-    work_close(&work);
+    ctl_work_close(&work);
     return status;
 }

@@ -84,24 +84,45 @@ static void ports_give(struct wp_playground *playground, unsigned next)
     }
 }
 
-int ctl_ports_pick(struct wp_playground *playground, char *ret_text, size_t text_size)
+/* The first of `need` ports in a row that are free; 0 when there are none, with a sentence. */
+static unsigned row_find(unsigned need, char *ret_text, size_t text_size)
 {
-    unsigned need = 0;
-    for (unsigned i = 0; i < playground->node_count; i++) {
-        need += playground->nodes[i].kind == WP_PLAYGROUND_ROUTER ? playground->reactors + 1u : 5u;
-    }
     unsigned range = outgoing_lowest() - PICK_LOWEST - need;
     for (unsigned try = 0; try < PICK_TRIES; try++) {
         unsigned first = PICK_LOWEST + randombytes_uniform(range), count = 0;
         while (count < need && port_free(first + count)) {
             count++;
         }
-        if (count < need) {
-            continue;
+        if (count == need) {
+            return first;
         }
-        ports_give(playground, first);
-        return WP_OK;
     }
     snprintf(ret_text, text_size, "no %u free ports in a row on 127.0.0.1; give --port-base", need);
-    return WP_E_UNAVAILABLE;
+    return 0;
+}
+
+int ctl_ports_pick(struct wp_playground *playground, char *ret_text, size_t text_size)
+{
+    unsigned need = 0;
+    for (unsigned i = 0; i < playground->node_count; i++) {
+        need += playground->nodes[i].kind == WP_PLAYGROUND_ROUTER ? playground->reactors + 1u : 5u;
+    }
+    unsigned first = row_find(need, ret_text, text_size);
+    if (first == 0) {
+        return WP_E_UNAVAILABLE;
+    }
+    ports_give(playground, first);
+    return WP_OK;
+}
+
+int ctl_ports_pick_router(
+    struct wp_playground_node *node, unsigned reactors, char *ret_text, size_t text_size)
+{
+    unsigned first = row_find(reactors + 1, ret_text, text_size);
+    if (first == 0) {
+        return WP_E_UNAVAILABLE;
+    }
+    node->ports[WP_PLAYGROUND_FABRIC] = (uint16_t)first;
+    node->ports[WP_PLAYGROUND_MANAGEMENT] = (uint16_t)(first + reactors);
+    return WP_OK;
 }

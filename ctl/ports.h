@@ -20,5 +20,8 @@ void ctl_ports_fix(struct wp_playground *playground, unsigned base);
  * (such a one could take a port while its process is down). WP_E_UNAVAILABLE with a sentence when there are
  * none. */
 int ctl_ports_pick(struct wp_playground *playground, char *ret_text, size_t text_size);
+/* The same for one more router. */
+int ctl_ports_pick_router(
+    struct wp_playground_node *node, unsigned reactors, char *ret_text, size_t text_size);
 
 #endif

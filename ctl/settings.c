@@ -72,9 +72,14 @@ static void router_put(
     text_put(out, "  id", playground->cluster_id);
     fprintf(out, "  shards: %u\n", playground->shards);
     path_put(out, "  key_file", playground, "", "cluster.key");
+    if (node->joined) {
+        fprintf(out, "  join: true\n");
+    }
     fprintf(out, "  routers:\n");
     for (unsigned i = 0; i < playground->node_count; i++) {
-        router_row_put(out, &playground->nodes[i], keys->public_text[i]);
+        if (!playground->nodes[i].joined) { /* what the cluster began with */
+            router_row_put(out, &playground->nodes[i], keys->public_text[i]);
+        }
     }
     path_put(out, "data", playground, node->id, "data");
     fprintf(out, "reactors: %u\nfabric:\n  host: '127.0.0.1'\n  port: %u\n", playground->reactors,

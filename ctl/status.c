@@ -111,7 +111,7 @@ static void table_print(const json_t *routers, const json_t *answers)
         bool told = json_object_get(router, "shards") != NULL;
         json_array_append_new(rows, told ? row_make(router) : json_incref(router));
     }
-    const json_t *best = ctl_view_best(answers, "alarms");
+    const json_t *best = ctl_view_best(answers);
     ctl_summary_print(json_string_value(json_object_get(best, "cluster")), json_object_get(best, "alarms"));
     ctl_print_table(rows, columns);
     json_decref(rows);
@@ -159,9 +159,9 @@ int ctl_status(const struct ctl_arguments *arguments)
         json_t *routers = routers_make(all);
         const json_t *answers = json_object_get(all, "answers");
         if (arguments->json) {
-            json_t *root = json_pack("{s:O, s:O, s:O}", "cluster",
-                json_object_get(ctl_view_best(answers, "alarms"), "cluster"), "alarms",
-                json_object_get(ctl_view_best(answers, "alarms"), "alarms"), "routers", routers);
+            json_t *root =
+                json_pack("{s:O, s:O, s:O}", "cluster", json_object_get(ctl_view_best(answers), "cluster"),
+                    "alarms", json_object_get(ctl_view_best(answers), "alarms"), "routers", routers);
             ctl_print_json(root);
             json_decref(root);
         } else {

@@ -18,6 +18,10 @@ enum option_set {
     FOR_WHICH = 1 << 7,    /* takes --node, need not */
     FOR_PATIENCE = 1 << 8, /* waits */
     FOR_DEVICE = 1 << 9,   /* makes a device */
+    FOR_NODE_ADD = 1 << 13,
+    FOR_WAIT = 1 << 10, /* may wait for what it began */
+    FOR_KEY = 1 << 11,
+    FOR_REPLACE = 1 << 12,
 };
 
 struct ctl_verb {
@@ -52,6 +56,10 @@ enum option_id {
     OPTION_NO_SAVE,
     OPTION_SOCKET,
     OPTION_FROM,
+    OPTION_ENDPOINT,
+    OPTION_KEY,
+    OPTION_BY,
+    OPTION_WAIT,
 };
 
 #define CTL_OPTIONS_MAX 40u

@@ -147,7 +147,7 @@ static int status_of(int error)
         int status;
     } rows[] = {{WP_E_INVALID, 400}, {WP_E_MALFORMED, 400}, {WP_E_NOT_FOUND, 404},
         {WP_E_UNKNOWN_RECIPIENT, 404}, {WP_E_EXISTS, 409}, {WP_E_FULL, 409}, {WP_E_TOO_LARGE, 400},
-        {WP_E_NOT_LEADER, 421}};
+        {WP_E_NOT_LEADER, 421}, {WP_E_DENIED, 409}, {WP_E_BUSY, 409}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
         if (rows[i].error == error) {
             return rows[i].status;
@@ -268,7 +268,11 @@ static struct admin_answer route_shard(struct wp_admin *admin, const struct wp_m
         return admin_refusal(WP_E_NOT_FOUND, "there is no shard \"%.20s\": they are 1 to %u", parts[2],
             admin->config.shard_count);
     }
-    if (strcmp(request->method, "POST") || strcmp(parts[3], "transfer")) {
+    bool post = !strcmp(request->method, "POST");
+    if (post && !strcmp(parts[3], "move")) {
+        return admin_shard_move(admin, (uint32_t)shard, body);
+    }
+    if (!post || strcmp(parts[3], "transfer")) {
         return admin_refusal(WP_E_NOT_FOUND, "there is no request %s %.200s", request->method, request->path);
     }
     const char *to = body_name(body, "to");
@@ -290,8 +294,16 @@ static struct admin_answer route(
     if (count == 2 && get && !strcmp(parts[1], "cluster")) {
         return admin_cluster(admin);
     }
+    if (count == 3 && post && !strcmp(parts[1], "cluster") && !strcmp(parts[2], "upgrade")) {
+        return admin_upgrade(admin);
+    }
     if (count == 4 && !strcmp(parts[1], "shards")) {
         return route_shard(admin, request, parts, body);
+    }
+    if ((count == 2 || count == 4) && (!strcmp(parts[1], "nodes") || !strcmp(parts[1], "gateways"))) {
+        const char *name = count == 4 ? parts[2] : NULL;
+        const char *verb = count == 4 ? parts[3] : NULL;
+        return (parts[1][0] == 'n' ? admin_nodes : admin_gateways)(admin, request->method, name, verb, body);
     }
     if (count == 2 && get && !strcmp(parts[1], "users")) {
         return users_get(admin, request);

@@ -157,7 +157,7 @@ struct admin_answer admin_cluster(struct wp_admin *admin)
     wp_overview_judge(overview, judgement);
     struct admin_answer answer =
         admin_ok(200, json_pack("{s:s, s:s, s:I, s:i, s:i, s:b, s:s, s:o, s:o, s:o}", "cluster_id",
-                          admin->config.cluster_id, "asked", admin->config.node, "version",
+                          admin->config.cluster_id, "asked", admin->config.node, "roster_version",
                           (json_int_t)overview->roster_version, "feature_level", (int)overview->feature_level,
                           "replication", (int)overview->replication, "safe", judgement->safe, "summary",
                           judgement->summary, "alarms", admin_alarms_pack(judgement), "nodes",

@@ -65,6 +65,15 @@ json_t *admin_lanes_pack(const uint64_t counts[WP_LANE_COUNT]);
 
 /* admin_status.c */
 struct admin_answer admin_status(struct wp_admin *admin);
+struct admin_answer admin_gateway_list(struct wp_admin *admin);
+
+/* admin_nodes.c: `name` and `verb` of the path, NULL without */
+struct admin_answer admin_nodes(
+    struct wp_admin *admin, const char *method, const char *name, const char *verb, const json_t *body);
+struct admin_answer admin_gateways(
+    struct wp_admin *admin, const char *method, const char *name, const char *verb, const json_t *body);
+struct admin_answer admin_shard_move(struct wp_admin *admin, uint32_t shard, const json_t *body);
+struct admin_answer admin_upgrade(struct wp_admin *admin);
 
 /* admin_cluster.c */
 struct admin_answer admin_cluster(struct wp_admin *admin);

@@ -1,4 +1,5 @@
 /* What a router says of itself: its part in each shard, its disk, who is connected, and what is wrong. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,10 +16,16 @@ struct shard_row {
     struct wp_machine_totals totals;
 };
 
+/* Gateways that are connected to a reactor. */
+struct up_part {
+    uint32_t count;
+    char names[WP_ROSTER_GATEWAYS_MAX][WP_NAME_SIZE_MAX + 1];
+};
+
 struct status_data {
     struct shard_row *shards; /* by number - 1; each written by its reactor */
     struct wp_overview *overview;
-    uint8_t *gateways_up; /* [reactor][gateway] */
+    struct up_part *up; /* by reactor; each written by its own */
 };
 
 static void status_free(struct admin_task *task)
@@ -26,29 +33,21 @@ static void status_free(struct admin_task *task)
     struct status_data *data = task->data;
     free(data->shards);
     free(data->overview);
-    free(data->gateways_up);
+    free(data->up);
     free(data);
 }
 
-struct gateway_search {
-    const struct wp_admin_config *config;
-    uint8_t *up;
-};
-
 static void gateway_each(void *context, const char *node)
 {
-    struct gateway_search *search = context;
-    for (uint32_t i = 0; i < search->config->gateway_count; i++) {
-        if (!strcmp(search->config->gateways[i], node)) {
-            search->up[i] = 1;
-        }
+    struct up_part *part = context;
+    if (part->count < WP_ROSTER_GATEWAYS_MAX) {
+        snprintf(part->names[part->count++], sizeof(part->names[0]), "%s", node);
     }
 }
 
 static void status_run(struct admin_task *task, struct wp_reactor *reactor, uint32_t reactor_index)
 {
     struct status_data *data = task->data;
-    const struct wp_admin_config *config = &task->admin->config;
     for (uint32_t s = wp_reactor_shard_first(reactor); s; s = wp_reactor_shard_next(reactor, s)) {
         struct shard_row *row = &data->shards[s - 1];
         const struct wp_group *group = wp_reactor_group(reactor, s);
@@ -58,10 +57,8 @@ static void status_run(struct admin_task *task, struct wp_reactor *reactor, uint
         row->applied = wp_group_applied_index(group);
         wp_machine_totals(wp_reactor_machine(reactor, s), &row->totals);
     }
-    struct gateway_search search = {
-        config, data->gateways_up + (size_t)reactor_index * config->gateway_count};
     wp_reactor_overview(reactor, data->overview);
-    wp_reactor_peers_each(reactor, gateway_each, &search);
+    wp_reactor_peers_each(reactor, gateway_each, &data->up[reactor_index]);
     admin_job_finish(task);
 }
 
@@ -111,15 +108,45 @@ static json_t *shards_pack(const struct wp_admin *admin, const struct status_dat
     return shards;
 }
 
+static bool gateway_up(const struct wp_admin *admin, const struct status_data *data, const char *name)
+{
+    for (uint32_t r = 0; r < admin->config.reactor_count; r++) {
+        for (uint32_t i = 0; i < data->up[r].count; i++) {
+            if (!strcmp(data->up[r].names[i], name)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static const struct wp_roster_gateway *roster_gateway(const struct wp_overview *overview, const char *name)
+{
+    for (uint32_t i = 0; i < overview->gateway_count; i++) {
+        if (!strcmp(overview->gateways[i].name, name)) {
+            return &overview->gateways[i];
+        }
+    }
+    return NULL;
+}
+
+/* Those of the roster, and those that the configuration of this router allows besides. */
 static json_t *gateways_pack(const struct wp_admin *admin, const struct status_data *data)
 {
     json_t *gateways = json_array();
     for (uint32_t i = 0; i < admin->config.gateway_count; i++) {
-        bool up = false;
-        for (uint32_t r = 0; r < admin->config.reactor_count; r++) {
-            up = up || data->gateways_up[(size_t)r * admin->config.gateway_count + i];
+        const char *name = admin->config.gateways[i];
+        if (!roster_gateway(data->overview, name)) {
+            json_array_append_new(
+                gateways, json_pack("{s:s, s:b, s:b, s:s}", "node", name, "up", gateway_up(admin, data, name),
+                              "revoked", 0, "from", "configuration"));
         }
-        json_array_append_new(gateways, json_pack("{s:s, s:b}", "node", admin->config.gateways[i], "up", up));
+    }
+    for (uint32_t i = 0; i < data->overview->gateway_count; i++) {
+        const struct wp_roster_gateway *gateway = &data->overview->gateways[i];
+        json_array_append_new(gateways, json_pack("{s:s, s:b, s:b, s:s, s:s}", "node", gateway->name, "up",
+                                            gateway_up(admin, data, gateway->name), "revoked",
+                                            gateway->revoked, "from", "cluster", "key", gateway->key));
     }
     return gateways;
 }
@@ -138,20 +165,28 @@ static struct admin_answer status_pack(const struct wp_admin *admin, const struc
         return admin_refusal(WP_E_NOMEM, "out of memory");
     }
     wp_overview_judge(data->overview, judgement);
-    struct admin_answer answer =
-        admin_ok(200, json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:s, s:o, s:o, s:{s:I, s:I, s:b, s:s}, s:o}",
-                          "node", config->node, "version", WP_VERSION, "cluster_id", config->cluster_id,
-                          "boot", (json_int_t)wp_store_boot(config->store), "uptime_s",
-                          (json_int_t)((wp_clock_boot_ms() - admin->started_ms) / 1000), "ready", ready,
-                          "cluster", judgement->summary, "alarms", admin_alarms_pack(judgement), "shards",
-                          shards_pack(admin, data), "disk", "free_bytes", (json_int_t)disk.free_bytes,
-                          "reserve_bytes", (json_int_t)disk.reserve_bytes, "full", disk.full, "file_system",
-                          disk.file_system, "gateways", gateways_pack(admin, data)));
+    struct admin_answer answer = admin_ok(
+        200, json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:I, s:s, s:o, s:o, s:{s:I, s:I, s:b, s:s}, s:o}",
+                 "node", config->node, "version", WP_VERSION, "cluster_id", config->cluster_id, "boot",
+                 (json_int_t)wp_store_boot(config->store), "uptime_s",
+                 (json_int_t)((wp_clock_boot_ms() - admin->started_ms) / 1000), "ready", ready,
+                 "roster_version", (json_int_t)data->overview->roster_version, "cluster", judgement->summary,
+                 "alarms", admin_alarms_pack(judgement), "shards", shards_pack(admin, data), "disk",
+                 "free_bytes", (json_int_t)disk.free_bytes, "reserve_bytes", (json_int_t)disk.reserve_bytes,
+                 "full", disk.full, "file_system", disk.file_system, "gateways", gateways_pack(admin, data)));
     free(judgement);
     return answer;
 }
 
-struct admin_answer admin_status(struct wp_admin *admin)
+static struct admin_answer gateway_list_pack(const struct wp_admin *admin, const struct status_data *data)
+{
+    return admin_ok(
+        200, json_pack("{s:s, s:o}", "asked", admin->config.node, "gateways", gateways_pack(admin, data)));
+}
+
+/* Gathers from every reactor, then packs. */
+static struct admin_answer gather(struct wp_admin *admin,
+    struct admin_answer (*pack)(const struct wp_admin *admin, const struct status_data *data))
 {
     struct status_data *data = calloc(1, sizeof(*data));
     struct admin_task *task = data ? admin_task_create(admin, status_run, status_free, data) : NULL;
@@ -161,11 +196,21 @@ struct admin_answer admin_status(struct wp_admin *admin)
     }
     data->overview = wp_overview_create(admin->config.shard_count);
     data->shards = calloc(admin->config.shard_count, sizeof(*data->shards));
-    data->gateways_up = calloc((size_t)admin->config.reactor_count * admin->config.gateway_count + 1, 1);
-    int error = data->overview && data->shards && data->gateways_up
+    data->up = calloc(admin->config.reactor_count, sizeof(*data->up));
+    int error = data->overview && data->shards && data->up
                     ? admin_task_perform(task, admin_every_reactor(admin))
                     : WP_E_NOMEM;
-    struct admin_answer answer = error ? admin_task_refusal(error) : status_pack(admin, data);
+    struct admin_answer answer = error ? admin_task_refusal(error) : pack(admin, data);
     admin_task_release(task);
     return answer;
+}
+
+struct admin_answer admin_status(struct wp_admin *admin)
+{
+    return gather(admin, status_pack);
+}
+
+struct admin_answer admin_gateway_list(struct wp_admin *admin)
+{
+    return gather(admin, gateway_list_pack);
 }

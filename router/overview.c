@@ -213,6 +213,12 @@ static void groups_judge(const struct wp_overview *overview, struct wp_judgement
         snprintf(alarm->text, sizeof(alarm->text), "shard%s %s ha%s no leader: nothing is accepted there",
             are(count), shards, count == 1 ? "s" : "ve");
     }
+    const struct wp_overview_group *meta = &overview->groups[WP_META_GROUP];
+    if (meta->known && !meta->leader) {
+        struct wp_alarm *alarm = alarm_add(judgement, WP_ALARM_NO_LEADER, "meta");
+        snprintf(alarm->text, sizeof(alarm->text),
+            "the meta group has no leader: nodes, gateways and moves stay as they are");
+    }
     for (uint32_t in_step = 0; in_step < WP_REPLICA_MEMBERS_MAX; in_step++) {
         count = shards_text(overview, short_of, in_step, shards);
         if (count) {
@@ -220,6 +226,11 @@ static void groups_judge(const struct wp_overview *overview, struct wp_judgement
             snprintf(alarm->text, sizeof(alarm->text), "shard%s %s run%s on %u of %u replicas", are(count),
                 shards, count == 1 ? "s" : "", in_step, overview->replication);
         }
+    }
+    if (meta->known && meta->leader && !wp_overview_safe(meta)) {
+        struct wp_alarm *alarm = alarm_add(judgement, WP_ALARM_BEHIND, "meta");
+        snprintf(alarm->text, sizeof(alarm->text), "the meta group runs on %u of %u replicas",
+            wp_overview_in_step(meta), meta->wanted_count);
     }
 }
 
@@ -247,6 +258,8 @@ void wp_overview_judge(const struct wp_overview *overview, struct wp_judgement *
     memset(ret_judgement, 0, sizeof(*ret_judgement));
     nodes_judge(overview, ret_judgement);
     groups_judge(overview, ret_judgement);
-    ret_judgement->safe = shards_text(overview, unsafe, 0, shards) == 0;
+    const struct wp_overview_group *meta = &overview->groups[WP_META_GROUP];
+    ret_judgement->safe =
+        shards_text(overview, unsafe, 0, shards) == 0 && (!meta->known || wp_overview_safe(meta));
     summary_write(overview, ret_judgement);
 }

@@ -19,10 +19,11 @@ struct wp_overview_node {
     bool reachable; /* we are connected to it and it reported in the last seconds */
     bool disk_full;
     bool clock_off;
-    bool forgotten;    /* what it has on disk is not what it once confirmed; it is being rebuilt */
-    bool has_offset;   /* else the next is unknown */
-    int64_t offset_ms; /* of its clock from the median of all; positive: ahead */
-    uint32_t replicas; /* from here on: wp_overview_count */
+    bool forgotten;     /* what it has on disk is not what it once confirmed; it is being rebuilt */
+    bool has_offset;    /* else the next is unknown */
+    int64_t offset_ms;  /* of its clock from the median of all; positive: ahead */
+    uint32_t level_max; /* highest feature level of its build; 0 = unknown */
+    uint32_t replicas;  /* from here on: wp_overview_count */
     uint32_t leads;
 };
 
@@ -53,6 +54,8 @@ struct wp_overview {
     uint32_t shard_count;
     uint32_t node_count;
     struct wp_overview_node nodes[WP_ROSTER_NODES_MAX];
+    uint32_t gateway_count; /* of the roster */
+    struct wp_roster_gateway gateways[WP_ROSTER_GATEWAYS_MAX];
     struct wp_overview_group groups[]; /* [group], 0..shard_count */
 };
 

@@ -3,12 +3,26 @@
 #include "router/overview.h"
 
 #include <stdio.h>
+#include <string.h>
 
+#include "proto/frame.h"
 #include "router/reactor_meta.h"
 #include "router/reactor_report.h"
 
 /* --- nodes
  * -------------------------------------------------------------------------------------------------- */
+
+/* What the build of a node said that it can speak, on our connection to it. */
+static uint32_t level_of(const struct wp_reactor *reactor, uint32_t node)
+{
+    for (uint32_t i = 0; i < reactor->router_count; i++) {
+        const struct router_link *router = reactor->routers[i];
+        if (router->node == node && router->up) {
+            return wp_link_level_max(router->link);
+        }
+    }
+    return 0;
+}
 
 static void node_fill(
     struct wp_reactor *reactor, const struct wp_roster_node *from, struct wp_overview_node *node)
@@ -20,6 +34,7 @@ static void node_fill(
     snprintf(node->endpoint, sizeof(node->endpoint), "%s", from->endpoint);
     if (from->number == reactor->config.self) {
         node->self = node->reachable = true;
+        node->level_max = WP_FEATURE_LEVEL_MAX;
         node->disk_full = reactor->disk_full;
         node->has_offset = reactor->report_count > 0;
         node->offset_ms = -median_ms;
@@ -27,6 +42,7 @@ static void node_fill(
         const struct node_report *report = wp_report_of(reactor, from->number);
         node->reachable = report && wp_router_up(reactor, from->number, WP_META_GROUP);
         node->disk_full = report && report->disk_full;
+        node->level_max = level_of(reactor, from->number);
         node->has_offset = report && report->has_offset;
         node->offset_ms = node->has_offset ? report->offset_ms - median_ms : 0;
     }
@@ -41,6 +57,8 @@ static void nodes_fill(struct wp_reactor *reactor, struct wp_overview *overview)
     overview->feature_level = roster->feature_level;
     overview->replication = roster->replication;
     overview->node_count = roster->node_count;
+    overview->gateway_count = roster->gateway_count;
+    memcpy(overview->gateways, roster->gateways, sizeof(overview->gateways));
     for (uint32_t i = 0; i < roster->node_count; i++) {
         node_fill(reactor, &roster->nodes[i], &overview->nodes[i]);
     }

@@ -6,10 +6,12 @@ import pytest
 
 from conftest import run
 
-VERBS = ["playground up", "playground down", "playground status", "playground kill", "playground start", "user add",
+VERBS = ["playground up", "playground down", "playground status", "playground kill", "playground start",
+         "playground router-add", "user add",
          "user list", "device add", "device list", "device remove", "team add", "team list", "team remove", "team member add",
          "team member list", "team member remove", "status", "cluster status",
-         "cluster await-safe", "shard list", "shard transfer", "keygen id",
+         "cluster await-safe", "cluster upgrade", "node add", "node list", "node drain", "node revive", "node remove", "node replace",
+         "gateway add", "gateway list", "gateway revoke", "shard list", "shard transfer", "shard move", "keygen id",
          "keygen cluster", "keygen curve"]
 USAGE, REFUSED, NOT_FOUND, UNAVAILABLE, IO = 64, 65, 66, 69, 74
 
@@ -70,6 +72,21 @@ def test_version():
     (["shard", "transfer", "x", "router-1"], '"x" is no number of a shard'),
     (["cluster", "await-safe", "--timeout", "x"], "--timeout"),
     (["cluster", "status", "now"], "usage: wardpostctl cluster status"),
+    (["shard", "move", "1", "router-1"], "usage: wardpostctl shard move SHARD FROM TO"),
+    (["shard", "move", "0", "router-1", "router-2"], '"0" is no number of a shard'),
+    (["shard", "move", "1", "router-1", "Router"], '"Router" is no name of a router'),
+    (["node", "add", "router-4"], "needs --endpoint and --key"),
+    (["node", "add", "Router"], '"Router" is no name of a router'),
+    (["node", "add", "router-4", "--reactors", "0"], "--reactors"),
+    (["node", "drain"], "usage: wardpostctl node drain NAME"),
+    (["node", "drain", "a/b"], '"a/b" is no name of a router'),
+    (["node", "list", "--wait"], "node list takes no --wait"),
+    (["node", "drain", "router-1", "--by", "router-2"], "node drain takes no --by"),
+    (["node", "fly"], 'unknown verb "node fly"'),
+    (["gateway", "add", "gateway-2"], "needs --key"),
+    (["gateway", "revoke", "G"], '"G" is no name of a gateway'),
+    (["cluster", "upgrade", "--wait"], "cluster upgrade takes no --wait"),
+    (["playground", "router-add", "router-4"], "usage: wardpostctl playground router-add"),
     (["playground", "kill"], "needs --node"),
     (["playground", "start"], "needs --node"),
     (["playground", "kill", "--node", "router-1", "--signal", "BOOM"], '--signal "BOOM" is no signal'),
@@ -100,6 +117,7 @@ def test_wrong_command_lines_are_usage_errors(words, complaint, tmp_path):
     ["device", "list", "alice"], ["device", "remove", "alice/phone"], ["team", "list"],
     ["team", "add", "icu"], ["team", "member", "list", "icu"], ["status"],
     ["cluster", "status"], ["cluster", "await-safe"], ["shard", "list"], ["shard", "transfer", "1", "router-1"],
+    ["node", "list"], ["node", "drain", "router-1"], ["gateway", "list"], ["playground", "router-add"], ["cluster", "upgrade"],
 ])
 def test_without_a_playground_every_verb_says_so(words, tmp_path):
     for place in (tmp_path, tmp_path / "nowhere"):

@@ -192,3 +192,58 @@ def test_leadership_of_a_shard_is_handed_over(cluster):
 ])
 def test_what_cannot_be_transferred_is_refused_with_a_reason(three, words, status, complaint):
     assert complaint in three.ctl(*words, check=status).stderr
+
+
+# -- who belongs to the cluster
+
+
+@pytest.mark.parametrize("words, status, complaint", [
+    (["node", "drain", "router-2"], REFUSED, "router-2: too few active routers would remain"),
+    (["node", "replace", "router-2"], REFUSED, "node add another one first"),
+    (["node", "remove", "router-2"], REFUSED, "drain it first"),
+    (["node", "drain", "router-9"], NOT_FOUND, 'no router "router-9"'),
+    (["node", "replace", "router-2", "--by", "router-9"], NOT_FOUND, 'no router "router-9"'),
+    (["node", "replace", "router-2", "--by", "router-2"], REFUSED, "in the place of itself"),
+    (["node", "add", "router-2", "--endpoint", "tcp://127.0.0.1:9", "--key", "x" * 40], REFUSED, "there already"),
+    (["node", "add", "router-4", "--endpoint", "127.0.0.1:9", "--key", "x" * 40], REFUSED, "tcp://HOST:PORT"),
+    (["node", "add", "router-4", "--endpoint", "tcp://127.0.0.1:9", "--key", "short"], REFUSED, "40 characters"),
+    (["shard", "move", "1", "router-1", "router-2"], REFUSED, "has a replica on router-2 already"),
+    (["shard", "move", "1", "router-9", "router-2"], NOT_FOUND, 'no router "router-9"'),
+    (["shard", "move", "99", "router-1", "router-2"], NOT_FOUND, 'no shard "99"'),
+    (["gateway", "revoke", "gateway-9"], NOT_FOUND, "no such gateway"),
+    (["gateway", "add", "gateway-9", "--key", "short"], REFUSED, "40 characters"),
+])
+def test_refusals_say_why_and_what_to_do(three, words, status, complaint):
+    before = three.ctl_json("node", "list")
+    done = three.ctl(*words, check=status)
+    assert complaint in done.stderr and done.stdout == ""
+    assert [node["state"] for node in three.ctl_json("node", "list")["nodes"]] == ["active"] * 3 == [node["state"] for node in before["nodes"]]
+
+
+def test_reviving_what_is_active_and_upgrading_to_what_is_there_change_nothing(three):
+    assert three.ctl_json("node", "revive", "router-1") == {"node": "router-1", "did": "revive"}
+    answer = three.ctl_json("cluster", "upgrade")
+    assert answer["before"] == answer["feature_level"]
+
+
+def test_upgrade_needs_every_router(cluster):
+    cluster.kill("router-3")
+    assert "router-3 cannot be asked" in cluster.ctl("cluster", "upgrade", check=TEMPORARY).stderr
+
+
+def test_without_a_leader_of_the_meta_group_changes_are_put_off(cluster):
+    cluster.kill("router-2")
+    cluster.kill("router-3")
+    done = cluster.ctl("node", "revive", "router-1", check=TEMPORARY, timeout_s=30)
+    assert "meta group" in done.stderr
+
+
+def test_gateways_are_added_listed_and_revoked(three, tmp_path):
+    key = run("wardpostctl", "keygen", "curve", tmp_path / "gateway.key", check=0).stdout.strip()
+    assert three.ctl_json("gateway", "add", "gateway-8", "--key", key) == {"gateway": "gateway-8"}
+    assert "there already" in three.ctl("gateway", "add", "gateway-9", "--key", key, check=REFUSED).stderr
+    rows = {row["node"]: row for row in three.ctl_json("gateway", "list")["gateways"]}
+    assert rows["gateway-1"]["up"] and rows["gateway-8"]["key"] == key and not rows["gateway-8"]["up"] and not rows["gateway-8"]["revoked"]
+    three.ctl("gateway", "revoke", "gateway-8")
+    rows = {row["node"]: row for row in three.ctl_json("gateway", "list")["gateways"]}
+    assert rows["gateway-8"]["revoked"] and "gateway-8" in three.ctl("gateway", "list").stdout

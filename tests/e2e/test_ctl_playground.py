@@ -19,7 +19,7 @@ def test_up_answers_when_every_process_is_ready(playground):
 def test_several_gateways_are_all_linked(make_playground):
     playground = make_playground("--gateways", "3")
     assert len(playground.info["gateways"]) == 3
-    linked = wait_until(lambda: all(row["up"] for row in playground.ctl_json("status")["gateways"]), what="links")
+    linked = wait_until(lambda: all(row["up"] for row in playground.ctl_json("status")["routers"][0]["gateways"]), what="links")
     assert linked
 
 

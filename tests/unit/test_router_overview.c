@@ -135,6 +135,35 @@ static void test_a_shard_that_moves(void **state)
     free(overview);
 }
 
+static void test_the_meta_group_counts_too(void **state)
+{
+    (void)state;
+    struct wp_overview *overview = healthy(2);
+    overview->groups[WP_META_GROUP] = overview->groups[1];
+    assert_summary(overview, true, "all 2 shards have 3 of 3 replicas in step");
+    overview->groups[WP_META_GROUP].members[1].reachable = false;
+    assert_summary(overview, false, "the meta group runs on 2 of 3 replicas");
+    overview->groups[WP_META_GROUP].leader = 0;
+    assert_summary(
+        overview, false, "the meta group has no leader: nodes, gateways and moves stay as they are");
+    free(overview);
+}
+
+/* Members of the meta group that are wanted as learners are no sign of a move. */
+static void test_learners_of_the_meta_group_stay(void **state)
+{
+    (void)state;
+    struct wp_overview *overview = healthy(1);
+    struct wp_overview_group *meta = &overview->groups[WP_META_GROUP];
+    *meta = overview->groups[1];
+    meta->members[3] = (struct wp_overview_member){
+        .replica = WP_RAFT_ID(4, 1), .wanted = true, .reachable = true, .has_lag = true};
+    meta->member_count = 4;
+    assert_false(wp_overview_moving(meta));
+    assert_int_equal(wp_overview_in_step(meta), 3);
+    free(overview);
+}
+
 static void test_alarms_of_nodes(void **state)
 {
     (void)state;
@@ -169,6 +198,8 @@ int main(void)
         cmocka_unit_test(test_many_shards_do_not_overrun_the_sentence),
         cmocka_unit_test(test_a_replica_is_in_step_up_to_a_bound),
         cmocka_unit_test(test_a_shard_that_moves),
+        cmocka_unit_test(test_the_meta_group_counts_too),
+        cmocka_unit_test(test_learners_of_the_meta_group_stay),
         cmocka_unit_test(test_alarms_of_nodes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,232 @@
+/* Why this file exists: the verbs that change who belongs to the cluster. Each is one request to the meta
+ * group, which carries the change out on its own; --wait only watches. */
+#include <stdio.h>
+#include <string.h>
+
+#include "ctl/goal.h"
+#include "proto/address.h"
+
+/* --- words
+ * ------------------------------------------------------------------------------------------------- */
+
+static int name_check(const char *what, const char *name)
+{
+    return wp_address_valid(name)
+               ? CTL_OK
+               : ctl_fail(CTL_USAGE, "\"%s\" is no name of a %s: use 1 to 64 of a-z 0-9 . _ -", name, what);
+}
+
+/* --- goals
+ * ------------------------------------------------------------------------------------------------ */
+
+static json_int_t integer_of(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+static bool text_is(const json_t *object, const char *key, const char *text)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value && strcmp(value, text) == 0;
+}
+
+/* Nothing is left on the node, in fact and in intention. */
+static bool empty_reached(const struct ctl_goal *goal, const json_t *view, char *ret_line, size_t line_size)
+{
+    json_t *name = json_string(goal->node);
+    const json_t *node = ctl_row_of(json_object_get(view, "nodes"), "node", name);
+    json_decref(name);
+    if (!node || text_is(node, "state", "removed")) {
+        return true;
+    }
+    json_int_t left = integer_of(node, "replicas");
+    snprintf(ret_line, line_size, "%s: %lld replicas left, %u shards are moving", goal->node, (long long)left,
+        ctl_moving_count(view));
+    return left == 0 && ctl_moving_count(view) == 0;
+}
+
+static bool gone_reached(const struct ctl_goal *goal, const json_t *view, char *ret_line, size_t line_size)
+{
+    json_t *name = json_string(goal->node);
+    const json_t *node = ctl_row_of(json_object_get(view, "nodes"), "node", name);
+    json_decref(name);
+    snprintf(
+        ret_line, line_size, "%s: %lld replicas left", goal->node, (long long)integer_of(node, "replicas"));
+    return !node || text_is(node, "state", "removed");
+}
+
+/* Active nodes hold as many replicas as each other, but for one, and nothing moves. */
+static bool even_reached(const struct ctl_goal *goal, const json_t *view, char *ret_line, size_t line_size)
+{
+    json_int_t least = INT64_MAX, most = 0;
+    bool listed = false;
+    size_t i;
+    const json_t *node;
+    json_array_foreach(json_object_get(view, "nodes"), i, node)
+    {
+        json_int_t replicas = integer_of(node, "replicas");
+        if (text_is(node, "state", "active")) {
+            listed = listed || text_is(node, "node", goal->node);
+            least = replicas < least ? replicas : least;
+            most = replicas > most ? replicas : most;
+        }
+    }
+    snprintf(ret_line, line_size, "%s: routers hold %lld to %lld replicas, %u shards are moving", goal->node,
+        (long long)least, (long long)most, ctl_moving_count(view));
+    return listed && most - least <= 1 && ctl_moving_count(view) == 0 &&
+           json_is_true(json_object_get(view, "safe"));
+}
+
+/* --- nodes
+ * -------------------------------------------------------------------------------------------------- */
+
+int ctl_node_add(const struct ctl_arguments *arguments)
+{
+    char done[256];
+    int status = name_check("router", arguments->name);
+    if (!status && (!arguments->endpoint || !arguments->key)) {
+        status = ctl_fail(CTL_USAGE,
+            "node add needs --endpoint and --key: the fabric address and public key of the router");
+    }
+    if (status) {
+        return status;
+    }
+    const struct ctl_goal goal = {even_reached, arguments->name, 0};
+    snprintf(done, sizeof done,
+        arguments->wait ? "%s is added and has its share of the shards"
+                        : "%s is added; its share of the shards moves to it",
+        arguments->name);
+    return ctl_change(arguments, "/v1/nodes",
+        json_pack("{s:s, s:s, s:s, s:i}", "node", arguments->name, "endpoint", arguments->endpoint, "key",
+            arguments->key, "reactors", (int)arguments->reactors),
+        &goal, done);
+}
+
+/* POST /v1/nodes/NAME/VERB. */
+static int node_change(const struct ctl_arguments *arguments, const char *verb, json_t *body,
+    bool (*reached)(const struct ctl_goal *, const json_t *, char *, size_t), const char *started,
+    const char *ended)
+{
+    char path[160], done[256];
+    int status = name_check("router", arguments->name);
+    if (status) {
+        json_decref(body);
+        return status;
+    }
+    const struct ctl_goal goal = {reached, arguments->name, 0};
+    snprintf(path, sizeof path, "/v1/nodes/%s/%s", arguments->name, verb);
+    snprintf(done, sizeof done, "%s %s", arguments->name, arguments->wait ? ended : started);
+    return ctl_change(arguments, path, body, &goal, done);
+}
+
+int ctl_node_drain(const struct ctl_arguments *arguments)
+{
+    return node_change(arguments, "drain", NULL, empty_reached,
+        "is draining: its shards move to other routers",
+        "is drained: wardpostctl node remove lets it go, node revive takes it back");
+}
+
+int ctl_node_revive(const struct ctl_arguments *arguments)
+{
+    return node_change(arguments, "revive", NULL, even_reached,
+        "is active again: its share of the shards moves to it",
+        "is active again and has its share of the shards");
+}
+
+int ctl_node_remove(const struct ctl_arguments *arguments)
+{
+    return node_change(arguments, "remove", NULL, gone_reached, "is removed: its process may be stopped",
+        "is removed: its process may be stopped");
+}
+
+int ctl_node_replace(const struct ctl_arguments *arguments)
+{
+    json_t *body = arguments->by ? json_pack("{s:s}", "by", arguments->by) : NULL;
+    return node_change(arguments, "replace", body, gone_reached,
+        "is being replaced: its replicas are made again on other routers", "is replaced, and removed");
+}
+
+int ctl_node_list(const struct ctl_arguments *arguments)
+{
+    struct ctl_access *access;
+    json_t *view;
+    int status = ctl_access_open(arguments, &access);
+    if (status) {
+        return status;
+    }
+    status = ctl_view_get(access, &view);
+    if (!status) {
+        if (arguments->json) {
+            json_t *root = json_pack("{s:O}", "nodes", json_object_get(view, "nodes"));
+            ctl_print_json(root);
+            json_decref(root);
+        } else {
+            static const struct ctl_column columns[] = {{"node", "NODE"}, {"number", "NO"},
+                {"state", "STATE"}, {"reachable", "REACHABLE"}, {"replicas", "REPLICAS"}, {"leads", "LEADS"},
+                {"endpoint", "ENDPOINT"}, {NULL, NULL}};
+            ctl_print_table(json_object_get(view, "nodes"), columns);
+        }
+        json_decref(view);
+    }
+    ctl_access_close(&access);
+    return status;
+}
+
+/* --- gateways, feature level
+ * -------------------------------------------------------------------------- */
+
+int ctl_cluster_upgrade(const struct ctl_arguments *arguments)
+{
+    return ctl_change(arguments, "/v1/cluster/upgrade", NULL, NULL,
+        "the cluster works at the feature level of its programs");
+}
+
+int ctl_gateway_add(const struct ctl_arguments *arguments)
+{
+    char done[160];
+    int status = name_check("gateway", arguments->name);
+    if (!status && !arguments->key) {
+        status = ctl_fail(CTL_USAGE, "gateway add needs --key: the public key of the gateway");
+    }
+    if (status) {
+        return status;
+    }
+    snprintf(done, sizeof done, "gateway %s may connect to every router", arguments->name);
+    return ctl_change(arguments, "/v1/gateways",
+        json_pack("{s:s, s:s}", "gateway", arguments->name, "key", arguments->key), NULL, done);
+}
+
+int ctl_gateway_revoke(const struct ctl_arguments *arguments)
+{
+    char path[160], done[200];
+    int status = name_check("gateway", arguments->name);
+    if (status) {
+        return status;
+    }
+    snprintf(path, sizeof path, "/v1/gateways/%s/revoke", arguments->name);
+    snprintf(done, sizeof done, "gateway %s is cut off; its key is worth nothing any more", arguments->name);
+    return ctl_change(arguments, path, NULL, NULL, done);
+}
+
+int ctl_gateway_list(const struct ctl_arguments *arguments)
+{
+    static const struct ctl_column columns[] = {
+        {"node", "GATEWAY"}, {"up", "CONNECTED"}, {"revoked", "REVOKED"}, {"key", "KEY"}, {NULL, NULL}};
+    struct ctl_access *access;
+    json_t *answer;
+    int status = ctl_access_open(arguments, &access);
+    if (status) {
+        return status;
+    }
+    status = ctl_call(access, "GET", "/v1/gateways", NULL, &answer);
+    if (!status) {
+        if (arguments->json) {
+            ctl_print_json(answer);
+        } else {
+            ctl_print_table(json_object_get(answer, "gateways"), columns);
+        }
+        json_decref(answer);
+    }
+    ctl_access_close(&access);
+    return status;
+}
