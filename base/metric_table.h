@@ -34,6 +34,8 @@
     X(FABRIC_FRAMES, counter, "all", "wardpost_fabric_frames_total", "fabric frames sent")                   \
     X(CLOCK_OFF, gauge, "router", "wardpost_router_clock_off",                                               \
         "1 while this router's clock is more than 500 ms off the median of all routers")                     \
+    X(NODE_FORGOTTEN, gauge, "router", "wardpost_node_forgotten",                                            \
+        "routers that forgot what they had confirmed and are not yet rebuilt")                               \
     X(LEADS, gauge, "router", "wardpost_router_shards_led", "shards that this router leads")                 \
     X(LEADERLESS, gauge, "router", "wardpost_router_shards_without_leader",                                   \
         "shards with a replica here of which no leader is known: nothing is accepted there")                  \

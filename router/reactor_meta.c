@@ -28,6 +28,7 @@ struct meta_work {
     uint64_t told[SIBLINGS_MAX];            /* version that each reactor was told, by index */
     uint64_t bootstrap_ms;                  /* when the first roster was proposed */
     uint64_t watched_ms;                    /* last look at the nodes */
+    uint64_t counted_ms;                    /* when the nodes that forgot were last counted */
     uint64_t planned_ms;                    /* last question to the planner */
     uint64_t asked_ms[WP_ROSTER_NODES_MAX]; /* last proposal about a node, by its place */
 };
@@ -350,6 +351,20 @@ static void plan_next(struct shard *shard)
     free(groups);
 }
 
+static void forgotten_count(struct wp_reactor *reactor)
+{
+    const struct wp_roster *roster = reactor->roster;
+    uint64_t count = 0;
+    if (reactor->mono_ms < reactor->meta_work->counted_ms + PLAN_MS) {
+        return;
+    }
+    reactor->meta_work->counted_ms = reactor->mono_ms;
+    for (uint32_t i = 0; i < roster->node_count; i++) {
+        count += roster->nodes[i].state != WP_NODE_REMOVED && wp_meta_rebuilding(reactor, &roster->nodes[i]);
+    }
+    wp_metric_set(WP_M_NODE_FORGOTTEN, count);
+}
+
 void wp_meta_tick(struct wp_reactor *reactor)
 {
     struct shard *shard = meta_of(reactor);
@@ -362,6 +377,7 @@ void wp_meta_tick(struct wp_reactor *reactor)
         return;
     }
     bootstrap_if_due(shard);
+    forgotten_count(reactor);
     if (wp_meta_roster(shard->meta) && wp_group_leading(shard->group)) {
         nodes_watch(shard);
         plan_next(shard);

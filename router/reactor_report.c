@@ -179,6 +179,20 @@ void wp_reports_tick(struct wp_reactor *reactor)
  * ----------------------------------------------------------------------------------------------
  */
 
+/* Makes room: what a node told that is no longer there. */
+static bool removed_drop(struct wp_reactor *reactor)
+{
+    for (uint32_t i = 0; i < reactor->report_count; i++) {
+        const struct wp_roster_node *node = wp_roster_node(reactor->roster, reactor->reports[i].node);
+        if (!node || node->state == WP_NODE_REMOVED) {
+            free(reactor->reports[i].groups);
+            reactor->reports[i] = reactor->reports[--reactor->report_count];
+            return true;
+        }
+    }
+    return false;
+}
+
 static struct node_report *report_slot(struct wp_reactor *reactor, uint32_t node)
 {
     for (uint32_t i = 0; i < reactor->report_count; i++) {
@@ -186,10 +200,11 @@ static struct node_report *report_slot(struct wp_reactor *reactor, uint32_t node
             return &reactor->reports[i];
         }
     }
-    if (reactor->report_count == WP_ROSTER_NODES_MAX) {
+    if (reactor->report_count == WP_ROSTER_NODES_MAX && !removed_drop(reactor)) {
         return NULL;
     }
     struct node_report *report = &reactor->reports[reactor->report_count];
+    *report = (struct node_report){0};
     report->groups = calloc((size_t)reactor->config.shard_count + 1, sizeof(*report->groups));
     if (!report->groups) {
         return NULL;

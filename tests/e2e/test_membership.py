@@ -1,4 +1,5 @@
-"""Nodes that come, go, forget: nothing that was accepted is lost, and nobody has to help."""
+"""Nodes that come, go and forget: nothing that was accepted is lost, order is kept, and nobody has to help."""
+import re
 import shutil
 
 import pytest
@@ -18,21 +19,59 @@ def data(playground, router):
 
 
 def whole(playground):
-    """The groups that have every wanted replica as a voter in step, by number."""
+    """Every group has all its wanted replicas, in step, and no node is being rebuilt."""
     try:
         answer = playground.admin("GET", "/v1/cluster")
     except OSError:
         return False
-    return answer["safe"] and not any(node.get("forgotten") for node in answer["nodes"])
+    moving = any(shard["moving"] for shard in answer["shards"])
+    return answer["safe"] and not moving and not any(node["forgotten"] for node in answer["nodes"])
+
+
+def logs(playground):
+    return "".join(playground.log(router) for router in ROUTERS)
+
+
+def under_load(playground):
+    sending, receiving = people(playground, 2, 3)
+    senders = start_senders(playground, sending, receiving)
+    wait_until(lambda: all(len(sender.acknowledged) > 20 for sender in senders), 30, "load")
+    return senders, receiving
+
+
+def rebuilt(playground, router, senders, receiving):
+    """The node is noticed, every replica of it comes back under a raft id that it never had, and then it is as good as
+    the others: the service goes on without one of them."""
+    number = ROUTERS.index(router) + 1
+    wait_until(lambda: f"event=node_forgot node={router}" in logs(playground), 30, "the node that forgot is noticed")
+    for shard in range(9):
+        new = re.compile(rf"event=replica_changed shard={shard} replica={number}[0-9a-f]*0001")
+        wait_until(lambda: new.search(playground.log(router)), 60, f"a new replica of shard {shard}")
+    wait_until(lambda: whole(playground), 60, "the node is rebuilt")
+    playground.kill(ROUTERS[number % 3])
+    before = [len(sender.acknowledged) for sender in senders]
+    wait_until(lambda: all(len(sender.acknowledged) > n + 10 for sender, n in zip(senders, before)), 30, "service on two")
+    playground.start(ROUTERS[number % 3])
+    finish_and_compare(playground, senders, receiving)
 
 
 def test_an_emptied_disk_is_rebuilt_under_new_raft_ids(cluster):
-    sending, receiving = people(cluster, 2, 3)
-    senders = start_senders(cluster, sending, receiving)
-    wait_until(lambda: all(len(sender.acknowledged) > 20 for sender in senders), what="load")
+    senders, receiving = under_load(cluster)
     cluster.kill("router-2")
     shutil.rmtree(data(cluster, "router-2"))
     cluster.start("router-2")
-    wait_until(lambda: "event=node_forgot" in "".join(cluster.log(router) for router in ROUTERS), 20, "the node that forgot is noticed")
-    wait_until(lambda: whole(cluster), 40, "the node is rebuilt")
-    finish_and_compare(cluster, senders, receiving)
+    rebuilt(cluster, "router-2", senders, receiving)
+
+
+def test_a_directory_that_was_rolled_back_is_rebuilt_too(cluster):
+    senders, receiving = under_load(cluster)
+    cluster.kill("router-3")
+    copy = cluster.dir / "copy-of-data"
+    shutil.copytree(data(cluster, "router-3"), copy)
+    cluster.start("router-3")
+    wait_until(lambda: whole(cluster), 30, "the node is back")
+    cluster.kill("router-3")
+    shutil.rmtree(data(cluster, "router-3"))
+    copy.rename(data(cluster, "router-3"))
+    cluster.start("router-3")
+    rebuilt(cluster, "router-3", senders, receiving)
