@@ -41,6 +41,15 @@
         "shards with a replica here of which no leader is known: nothing is accepted there")                  \
     X(BEHIND, gauge, "router", "wardpost_router_replicas_behind",                                             \
         "replicas of shards led here that are not reachable or more than 1,000 entries behind")               \
+    X(SNAPSHOT_OFFERS, counter, "router", "wardpost_router_snapshot_offers_total",                            \
+        "snapshots offered to replicas that the log no longer reaches")                                     \
+    X(SNAPSHOT_BYTES_SENT, counter, "router", "wardpost_router_snapshot_sent_bytes_total", "bytes of snapshots sent") \
+    X(SNAPSHOT_BYTES_TAKEN, counter, "router", "wardpost_router_snapshot_taken_bytes_total",                \
+        "bytes of snapshots taken from other routers")                                                       \
+    X(SNAPSHOTS_INSTALLED, counter, "router", "wardpost_router_snapshots_installed_total", "shards replaced by a snapshot") \
+    X(SNAPSHOTS_FAILED, counter, "router", "wardpost_router_snapshots_failed_total",                         \
+        "snapshots that were begun and not installed")                                                       \
+    X(SNAPSHOT_PULLING, gauge, "router", "wardpost_router_snapshot_pulling", "1 while a snapshot is on its way here") \
     X(PEER_DROPPED, counter, "router", "wardpost_router_peer_frames_dropped_total",                             \
         "frames for other routers that their link did not take")                                             \
     X(PEER_REFUSED, counter, "router", "wardpost_router_peer_frames_refused_total",                          \

@@ -246,6 +246,7 @@ void wp_reactor_on_timer(uv_timer_t *timer)
     wp_meta_tick(reactor);
     wp_replicas_tick(reactor);
     wp_forwards_tick(reactor);
+    wp_snapshots_tick(reactor);
     wp_reports_tick(reactor);
     wp_leads_tick(reactor);
     wp_reconcile_tick(reactor);

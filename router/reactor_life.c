@@ -194,6 +194,7 @@ void wp_reactor_destroy(struct wp_reactor **handle)
     }
     wp_replicas_free(reactor);
     free(reactor->shards);
+    wp_snapshots_free(reactor);
     wp_routers_free(reactor);
     wp_reports_free(reactor);
     free(reactor->reports);

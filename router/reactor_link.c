@@ -14,6 +14,11 @@ static struct router_link *router_of(struct link_user *user)
     return user && user->kind == LINK_ROUTER ? (struct router_link *)user : NULL;
 }
 
+static struct snapshot_pull *pull_of(struct link_user *user)
+{
+    return user && user->kind == LINK_SNAPSHOT ? (struct snapshot_pull *)user : NULL;
+}
+
 static void peer_up(struct wp_reactor *reactor, struct wp_link *link)
 {
     int error = wp_peer_open(reactor, link);
@@ -37,6 +42,8 @@ void wp_reactor_link_up(void *context, struct wp_link *link)
     struct router_link *router = router_of(wp_link_user(link));
     if (router) {
         wp_router_link_up(reactor, router);
+    } else if (pull_of(wp_link_user(link))) {
+        wp_snapshot_link_up(pull_of(wp_link_user(link)));
     } else {
         peer_up(reactor, link);
     }
@@ -48,6 +55,10 @@ void wp_reactor_link_down(void *context, struct wp_link *link, int error)
     struct link_user *user = wp_link_user(link);
     if (router_of(user)) {
         wp_router_link_down(reactor, router_of(user));
+        return;
+    }
+    if (pull_of(user)) {
+        wp_snapshot_link_down(pull_of(user));
         return;
     }
     wp_log(WP_LOG_INFO, "link_down", "peer=%s reactor=%u reason=%s", wp_link_node(link),
@@ -84,6 +95,8 @@ void wp_reactor_link_frame(
     wp_arena_reset(&reactor->frame_arena);
     if (router_of(user)) {
         wp_router_answer(reactor, router_of(user), type, payload);
+    } else if (pull_of(user)) {
+        wp_snapshot_chunk_take(pull_of(user), type, payload);
     } else if (wp_link_role(link) == WP__ROLE__ROLE_ROUTER) {
         wp_router_frame(reactor, peer_of(user), type, payload);
     } else {

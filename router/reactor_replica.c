@@ -192,7 +192,7 @@ void wp_replica_called(struct wp_reactor *reactor, uint32_t group, uint64_t to)
 {
     struct shard *shard = slot_of(reactor, group);
     const struct wp_roster *roster = reactor->roster;
-    if (!shard || shard->change || reactor->stopping || to <= shard->replica) {
+    if (!shard || shard->change || shard->replacing || reactor->stopping || to <= shard->replica) {
         return;
     }
     if (reactor->config.self == 0 && group == WP_META_GROUP && roster->version == 0) {

@@ -211,6 +211,8 @@ static const struct router_row router_rows[] = {
     [WP_FRAME_NODE_STATE] = {&wp__node_state__descriptor, wp_report_take},
     [WP_FRAME_PROPOSE] = {&wp__propose__descriptor, wp_propose_take},
     [WP_FRAME_TRANSFER] = {&wp__transfer__descriptor, wp_transfer_take},
+    [WP_FRAME_SNAPSHOT_OFFER] = {&wp__snapshot_offer__descriptor, wp_snapshot_offer_take},
+    [WP_FRAME_SNAPSHOT_PULL] = {&wp__snapshot_pull__descriptor, wp_snapshot_pull_take},
 };
 
 /* The node may have been added, removed or rebuilt since the link came up. */

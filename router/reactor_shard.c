@@ -103,15 +103,24 @@ static void shard_wake(void *context, uint32_t number, uint64_t tag)
     pthread_mutex_unlock(&reactor->guard);
 }
 
+struct wp_machine_limits wp_shard_limits(const struct wp_reactor *reactor)
+{
+    struct wp_machine_limits limits = reactor->config.limits;
+    limits.shard_count = reactor->config.shard_count;
+    memcpy(limits.hash_key, reactor->config.hash_key, sizeof(limits.hash_key));
+    return limits;
+}
+
 /* What a shard has and the meta group has not. */
 static int delivery_create(struct shard *shard)
 {
     struct wp_reactor *reactor = shard->reactor;
     const struct wp_reactor_config *config = &reactor->config;
-    struct wp_machine_limits limits = config->limits;
-    limits.shard_count = config->shard_count;
-    memcpy(limits.hash_key, config->hash_key, sizeof(limits.hash_key));
-    int error = wp_machine_create(config->store, shard->number, &limits, &shard->machine);
+    int error = WP_OK;
+    if (!shard->machine) { /* else it was loaded on another thread */
+        struct wp_machine_limits limits = wp_shard_limits(reactor);
+        error = wp_machine_create(config->store, shard->number, &limits, &shard->machine);
+    }
     error = error ? error : wp_outbox_sends_create(shard);
     if (error) {
         return error;
@@ -139,7 +148,7 @@ int wp_shard_open(struct shard *shard, uint64_t replica, const struct wp_members
         return error;
     }
     const struct wp_group_callbacks callbacks = {shard, meta ? wp_meta_group_apply : wp_shard_apply,
-        meta ? wp_meta_group_leading : shard_leading, shard_wake, wp_shard_send, NULL};
+        meta ? wp_meta_group_leading : shard_leading, shard_wake, wp_shard_send, wp_snapshot_needed};
     struct wp_group_config group = {
         .shard = shard->number,
         .replica_id = replica,

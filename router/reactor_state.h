@@ -12,6 +12,7 @@
 #include "router/meta.h"
 #include "router/reactor.h"
 #include "router/roster.h"
+#include "router/snapshot.h"
 
 #define PEERS_MAX 1024u /* links of one reactor; a power of two */
 #define ENTRY_TARGET_BYTES (256u * 1024)
@@ -26,7 +27,7 @@
  * ------------------------------------------------------------------------ */
 
 /* What the user pointer of a link points to. */
-enum link_kind { LINK_PEER, LINK_ROUTER };
+enum link_kind { LINK_PEER, LINK_ROUTER, LINK_SNAPSHOT };
 struct link_user {
     enum link_kind kind;
 };
@@ -152,6 +153,7 @@ struct shard {
     uint32_t reads;                /* catch-up reads under way */
     struct replica_change *change; /* it is being closed, wiped or begun (reactor_replica.c): nobody else
                                       opens it; `group` is NULL */
+    bool replacing;                /* it is closed while a snapshot is installed; `group` is NULL */
     uint64_t unwanted_ms;          /* since when it seems that this replica was removed; 0 = it does not */
     uint64_t steps_ms;             /* last look of reactor_reconcile.c */
 };
@@ -178,6 +180,7 @@ struct wp_reactor {
 
     struct shard *shards; /* shard number n at (n - 1) / reactor_count; the meta group behind the last */
     uint32_t shard_count; /* slots: shards that this reactor would have, with or without a replica */
+    struct snapshots snapshots;
     struct wp_body_cache *cache;
     struct peer *peers[PEERS_MAX];
     struct router_link *routers[ROUTER_LINKS_MAX];
@@ -282,6 +285,8 @@ void wp_reactor_frame(
 /* Loads what the store has of the shard as raft id `replica`; not started yet. `bootstrap`: what a new group
  * begins with, NULL = this replica waits to be added. */
 int wp_shard_open(struct shard *shard, uint64_t replica, const struct wp_membership *bootstrap);
+/* Limits of the machine of a shard here. */
+struct wp_machine_limits wp_shard_limits(const struct wp_reactor *reactor);
 /* Frees the replica and what waits for it; no write of it may complete any more. The slot stays. */
 void wp_shard_shut(struct shard *shard);
 /* reactor_replica.c: at start, opens what is here already or begins here */
