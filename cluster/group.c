@@ -19,7 +19,7 @@
 /* Entries of one removal at least: each is a range tombstone in the log. */
 #define GROUP_COMPACT_ENTRIES_MIN 64u
 #define GROUP_QUEUE_MAX 256u
-#define GROUP_NEAR_INFLIGHTS 4u
+#define GROUP_NEAR_ENTRIES 512u
 
 /* --- life -------------------------------------------------------------------------------------- */
 
@@ -29,6 +29,7 @@ static void config_defaults(struct wp_group_config *config)
     config->heartbeat_ms = config->heartbeat_ms ? config->heartbeat_ms : GROUP_HEARTBEAT_MS;
     config->inflight_entries = config->inflight_entries ? config->inflight_entries : GROUP_INFLIGHT_ENTRIES;
     config->log_keep_bytes = config->log_keep_bytes ? config->log_keep_bytes : GROUP_LOG_KEEP_BYTES;
+    config->log_near_entries = config->log_near_entries ? config->log_near_entries : GROUP_NEAR_ENTRIES;
 }
 
 int wp_group_create(struct wp_store *store, const struct wp_group_config *config,
@@ -128,7 +129,7 @@ int wp_group_start(struct wp_group *group, uint64_t now_ms)
 
 /* First index to keep: some entries and bytes below the durable applied index, and what a member lacks that
  * is nearly there: else an ordinary delay would cost a snapshot. */
-static uint64_t compact_first(const struct wp_group *group, uint64_t durable)
+static uint64_t compact_first(const struct wp_group *group, uint64_t now_ms, uint64_t durable)
 {
     uint64_t keep = group->config.log_keep_entries;
     uint64_t first = durable > keep ? durable - keep + 1 : 1;
@@ -140,10 +141,14 @@ static uint64_t compact_first(const struct wp_group *group, uint64_t durable)
         first =
             durable; /* the entry of the applied index stays: a start compares its term with the state's */
     }
-    uint64_t near = (uint64_t)GROUP_NEAR_INFLIGHTS * group->config.inflight_entries;
+    uint64_t near = group->config.log_near_entries;
     if (wp_group_is_leader(group)) {
         uint64_t match = wp_replica_match_index(group->replica, durable > near ? durable - near : 0);
         first = match + 1 < first ? match + 1 : first;
+    }
+    for (uint32_t i = 0; i < WP_REPLICA_MEMBERS_MAX; i++) {
+        bool holds = group->holds[i].until_ms > now_ms;
+        first = holds && group->holds[i].index < first ? group->holds[i].index : first;
     }
     return first;
 }
@@ -159,7 +164,7 @@ static int compact(struct wp_group *group, uint64_t now_ms)
     if (durable <= group->snapshot_index || membership_index > durable) {
         return WP_OK;
     }
-    uint64_t first = compact_first(group, durable);
+    uint64_t first = compact_first(group, now_ms, durable);
     if (first < group->log_first + GROUP_COMPACT_ENTRIES_MIN) {
         return WP_OK;
     }
@@ -323,6 +328,21 @@ int wp_group_transfer(struct wp_group *group, uint64_t now_ms, uint64_t to)
     struct wp_replica_update update;
     int error = wp_replica_transfer(group->replica, now_ms, to, &update);
     return leave(group, error ? error : wp_group_handle_update(group, &update));
+}
+
+void wp_group_log_hold(struct wp_group *group, uint64_t peer, uint64_t index, uint64_t until_ms)
+{
+    uint32_t at = 0; /* the row of the peer, else the one that ends first */
+    for (uint32_t i = 0; i < WP_REPLICA_MEMBERS_MAX; i++) {
+        if (group->holds[i].peer == peer) {
+            at = i;
+            break;
+        }
+        at = group->holds[i].until_ms < group->holds[at].until_ms ? i : at;
+    }
+    group->holds[at].peer = peer;
+    group->holds[at].index = index;
+    group->holds[at].until_ms = until_ms;
 }
 
 void wp_group_leader_lost(struct wp_group *group, uint64_t now_ms)

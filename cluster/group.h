@@ -44,10 +44,11 @@ struct wp_group_config {
     struct wp_membership bootstrap; /* used only when the log and state are empty; empty: wait to be added */
     uint32_t seed;
     /* Retained below the durable applied index, also for members that lack them: the last so many entries, at
-     * most about so many bytes of them (0 = 64 MiB). Who lacks more needs a snapshot; but a few entries more
-     * than are in flight are kept for who is that close. */
+     * most about so many bytes of them (0 = 64 MiB). Who lacks more needs a snapshot; but who lacks at most
+     * log_near_entries (0 = 512) needs none. */
     uint64_t log_keep_entries;
     uint64_t log_keep_bytes;
+    uint64_t log_near_entries;
     uint32_t election_ms;      /* 0 = 500 */
     uint32_t heartbeat_ms;     /* 0 = 100 */
     uint32_t inflight_entries; /* 0 = 8 */
@@ -90,6 +91,10 @@ int wp_group_persisted(struct wp_group *group, uint64_t now_ms, uint64_t tag);
  * here again when it was given up (after an election timeout). WP_E_NOT_LEADER, WP_E_NOT_FOUND (there is no
  * other voter), WP_E_INVALID (`to` is none), WP_E_UNAVAILABLE (one is under way). */
 int wp_group_transfer(struct wp_group *group, uint64_t now_ms, uint64_t to);
+/* Keeps the entries above `index` until `until_ms`, for `peer`, which is getting a snapshot that ends there:
+ * else the log could be cut again before it is installed, and so on for ever. A later call for the same peer
+ * replaces this one. */
+void wp_group_log_hold(struct wp_group *group, uint64_t peer, uint64_t index, uint64_t until_ms);
 /* The connection to the node of the present leader broke: wp_replica_leader_lost. */
 void wp_group_leader_lost(struct wp_group *group, uint64_t now_ms);
 

@@ -27,8 +27,11 @@ struct wp_group {
     uint64_t persisted_tag;
     uint64_t snapshot_index; /* the engine's: the last one compacted to */
     uint64_t log_first;
-    struct wp_log_extent extent;   /* where the log's bytes lie */
-    struct wp_replica_update held; /* of the parked write; its messages wait for the sync */
+    struct {
+        uint64_t peer, index, until_ms;
+    } holds[WP_REPLICA_MEMBERS_MAX]; /* of the log */
+    struct wp_log_extent extent;     /* where the log's bytes lie */
+    struct wp_replica_update held;   /* of the parked write; its messages wait for the sync */
     struct group_message *queue_head;
     struct group_message **queue_tail;
     uint32_t queue_count;

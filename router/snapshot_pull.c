@@ -68,6 +68,13 @@ static void pull_free(struct snapshot_pull *pull)
     free(pull);
 }
 
+/* The log has brought what the snapshot would: nothing failed. */
+static void pull_overtaken(struct snapshot_pull *pull)
+{
+    wp_log(WP_LOG_INFO, "snapshot_overtaken", "shard=%u index=%llu", pull->group,
+        (unsigned long long)pull->index);
+}
+
 /* Ends a pull; whoever needs a snapshot is offered one again. */
 static void pull_end(struct snapshot_pull *pull, int error, const char *why)
 {
@@ -81,14 +88,16 @@ static void pull_end(struct snapshot_pull *pull, int error, const char *why)
         pull->cancelled = true;
         return;
     }
-    if (error) {
+    if (error == WP_E_INVALID && pull->phase == REPLACING) {
+        pull_overtaken(pull);
+    } else if (error) {
         wp_metric_add(WP_M_SNAPSHOTS_FAILED, 1);
         wp_log(WP_LOG_WARN, "snapshot_failed", "shard=%u from=%u reason=%s error=%s bytes=%llu", pull->group,
             wp_raft_id_node(pull->from), why, wp_error_slug(error), (unsigned long long)pull->byte_count);
         reactor->snapshots.pull_from_ms = reactor->mono_ms + AFTER_FAILURE_MS;
     }
     reactor->snapshots.pull = NULL;
-    wp_metric_set(WP_M_SNAPSHOT_PULLING, 0);
+    wp_metric_add(WP_M_SNAPSHOT_PULLING, UINT64_MAX); /* one less */
     pull_free(pull);
 }
 
@@ -165,7 +174,7 @@ void wp_snapshot_offer_take(struct wp_reactor *reactor, struct peer *peer, const
     pull->offer_term = offer->term;
     pull->began_ms = pull->progress_ms = reactor->mono_ms;
     reactor->snapshots.pull = pull;
-    wp_metric_set(WP_M_SNAPSHOT_PULLING, 1);
+    wp_metric_add(WP_M_SNAPSHOT_PULLING, 1);
     wp_log(WP_LOG_INFO, "snapshot_begins", "shard=%u from=%s index=%llu applied=%llu", pull->group,
         node->name, (unsigned long long)offer->index,
         (unsigned long long)wp_group_applied_index(shard->group));

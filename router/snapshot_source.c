@@ -241,6 +241,16 @@ static void read_work(uv_work_t *work)
     rate_charge(session->rows.size);
 }
 
+/* The log from the view on is kept until the replica had time to install it. */
+static void log_hold(const struct snapshot_session *session)
+{
+    struct wp_reactor *reactor = session->reactor;
+    struct shard *shard = wp_reactor_shard(reactor, session->group);
+    if (shard) {
+        wp_group_log_hold(shard->group, session->replica, session->index, reactor->mono_ms + SESSION_IDLE_MS);
+    }
+}
+
 static void read_after(uv_work_t *work, int status)
 {
     struct snapshot_session *session = work->data;
@@ -254,6 +264,7 @@ static void read_after(uv_work_t *work, int status)
     }
     session->error = session->chunk == 0 && !shard ? WP_E_UNAVAILABLE : session->error;
     if (!reactor->closing) {
+        log_hold(session);
         session_answer(session);
     }
 }
@@ -264,10 +275,10 @@ static void session_read(struct snapshot_session *session)
         session->wanted = true;
         return;
     }
-    session->wanted = false;
-    session->chunk++;
     session->work.data = session;
     session->busy = uv_queue_work(&session->reactor->loop, &session->work, read_work, read_after) == 0;
+    session->chunk += session->busy;
+    session->wanted = !session->busy;
 }
 
 static struct snapshot_session *session_begin(

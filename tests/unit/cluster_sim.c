@@ -429,6 +429,7 @@ static void node_start(struct sim_node *node)
         .log_keep_entries = sim->options.snapshots    ? 5
                             : sim->options.compaction ? 40
                                                       : SIM_INDEXES,
+        .log_near_entries = sim->options.snapshots ? 16 : 0,
         .inflight_entries = sim->options.snapshots ? 4 : 8,
         .election_ms = SIM_ELECTION_MS,
         .heartbeat_ms = SIM_HEARTBEAT_MS,
