@@ -70,7 +70,7 @@ def check_all_on(playground, router, senders, receiving):
 def test_a_router_behind_the_log_catches_up_under_load(cluster):
     sending, receiving = people(cluster, 4, 16)
     cluster.kill(AWAY)
-    senders = start_senders(cluster, sending, receiving, pause_s=0.002)
+    senders = start_senders(cluster, sending, receiving, pause_s=0.01)
     load_while_away(cluster)
     cluster.start(AWAY)
     wait_until(lambda: installed(cluster) >= 1, 60, "a snapshot")
@@ -86,7 +86,7 @@ def test_snapshots_survive_kills_of_either_side(cluster):
     generator = random.Random(SEED)
     print(f"WP_SEED={SEED}")
     sending, receiving = people(cluster, 4, 16)
-    senders = start_senders(cluster, sending, receiving, pause_s=0.002)
+    senders = start_senders(cluster, sending, receiving, pause_s=0.01)
     for _ in range(KILLS):
         cluster.kill(AWAY)
         load_while_away(cluster, 2)
