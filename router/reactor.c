@@ -176,7 +176,7 @@ bool wp_reactor_ready(const struct wp_reactor *reactor)
 /* Once nothing waits for an answer: replies leave, handles close, the loop ends. */
 static void stop_if_idle(struct wp_reactor *reactor)
 {
-    bool idle = wp_leads_handed_over(reactor) && !wp_replicas_busy(reactor);
+    bool idle = wp_leads_handed_over(reactor) && !wp_replicas_busy(reactor) && !wp_snapshots_busy(reactor);
     for (struct shard *shard = wp_group_next(reactor, NULL); shard; shard = wp_group_next(reactor, shard)) {
         idle = idle && wp_shard_idle(shard);
     }
