@@ -41,6 +41,8 @@
         "shards with a replica here of which no leader is known: nothing is accepted there")                  \
     X(BEHIND, gauge, "router", "wardpost_router_replicas_behind",                                             \
         "replicas of shards led here that are not reachable or more than 1,000 entries behind")               \
+    X(SET_ASIDE_DIRECTORY, gauge, "router", "wardpost_router_data_set_aside",                                \
+        "1 when this process found its data damaged, kept it aside and began empty")                         \
     X(SNAPSHOT_OFFERS, counter, "router", "wardpost_router_snapshot_offers_total",                            \
         "snapshots offered to replicas that the log no longer reaches")                                     \
     X(SNAPSHOT_BYTES_SENT, counter, "router", "wardpost_router_snapshot_sent_bytes_total", "bytes of snapshots sent") \

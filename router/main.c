@@ -2,12 +2,10 @@
  *
  * The order of the start is the order of trust: configuration, keys, storage (checked), identity of the data
  * directory, shards (loaded and checked), and only then sockets. The order of the stop is its reverse. */
-#include <errno.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -20,6 +18,7 @@
 #include "proto/address.h"
 #include "router/admin.h"
 #include "router/allow.h"
+#include "router/data_directory.h"
 #include "router/identity.h"
 #include "router/meta.h"
 #include "router/roster_form.h"
@@ -167,11 +166,8 @@ static int config_check(void *context, const char *path, char *ret_text, size_t 
 static int storage_start(struct program *program, char *ret_text, size_t text_size)
 {
     const struct wp_store_config store = store_config(program);
-    if (mkdir(store.path, 0700) && errno != EEXIST) {
-        snprintf(ret_text, text_size, "cannot make data directory \"%s\": %s", store.path, strerror(errno));
-        return WP_E_DENIED;
-    }
-    int error = wp_store_open_rocks(&store, &program->store, ret_text, text_size);
+    bool replicated = program->roster->replication > 1 && !program->accept_loss_all;
+    int error = wp_data_directory_open(&store, replicated, &program->store, ret_text, text_size);
     if (error) {
         return error;
     }
