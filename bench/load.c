@@ -3,6 +3,7 @@
  * Invariants:
  *   1. Each message carries its number and its start time; `delivered` is set once per number, a second delivery
  *      counts as repeated.
+ *      To a team it is delivered when the last receiver has it; each (number, receiver) counts once.
  *   2. `in_flight` = published and not answered, over all senders; a refusal is an answer. */
 #include "bench/load.h"
 
@@ -75,6 +76,8 @@ struct load {
     uint32_t next_sender;
     uint8_t *delivered_bits;      /* by message number */
     size_t delivered_capacity;
+    uint32_t *copies;             /* to a team: receivers that have the message of this number */
+    size_t copies_capacity;
     uint8_t *body;
     uint64_t tick_accepted, tick_delivered;
     struct wp_histogram tick_ack;
@@ -152,6 +155,24 @@ static bool delivered_first(struct load *load, uint64_t number)
     return first;
 }
 
+/* True when this was the last receiver of a message to the team. */
+static bool copy_was_last(struct load *load, uint64_t number)
+{
+    if (number >= load->copies_capacity) {
+        size_t capacity = load->copies_capacity ? load->copies_capacity * 2 : 1024;
+        capacity = capacity <= number ? (size_t)number + 1 : capacity;
+        uint32_t *copies = realloc(load->copies, capacity * sizeof *copies);
+        if (!copies) {
+            load_fail(load, WP_E_NOMEM, "out of memory");
+            return false;
+        }
+        memset(copies + load->copies_capacity, 0, (capacity - load->copies_capacity) * sizeof *copies);
+        load->copies = copies;
+        load->copies_capacity = capacity;
+    }
+    return ++load->copies[number] == load->config->receiver_count;
+}
+
 /* --- publishing ------------------------------------------------------------------------------------------------- */
 
 /* The start time travels through the connection as its user pointer. */
@@ -162,6 +183,9 @@ static bool publish_one(struct load *load, uint64_t due_us)
     char recipient[WP_NAME_SIZE_MAX + 1], device[WP_NAME_SIZE_MAX + 1];
     const char *to = config->receivers[wp_prng_below(&load->prng, config->receiver_count)].username;
     wp_address_split(to, strlen(to), recipient, device);
+    if (config->team) {
+        snprintf(recipient, sizeof recipient, "%s", config->team);
+    }
     wp_put_u64le(random, wp_prng_next(&load->prng));
     wp_put_u32le(random + 6, (uint32_t)wp_prng_next(&load->prng));
     wp_uuid7_make(wp_clock_wall_ms(), random, id);
@@ -170,6 +194,7 @@ static bool publish_one(struct load *load, uint64_t due_us)
     wp_put_u64le(load->body + 12, due_us);
     wp_put_u32le(load->body + 20, (uint32_t)config->seed);
     struct wp_connection_publish publish = {.recipient = recipient,
+        .to_team = config->team != NULL,
         .lane = config->lane,
         .ttl_s = config->ttl_s,
         .id = id,
@@ -299,8 +324,14 @@ static void delivery_take(struct client *client, const struct wp_connection_mess
     if (!ours) {
         return; /* left from an earlier run */
     }
-    if (!delivered_first(load, wp_get_u64le(body.data + 4))) {
+    uint64_t number = wp_get_u64le(body.data + 4);
+    uint64_t receiver = (uint64_t)(client - load->clients) - load->config->sender_count;
+    const uint64_t receivers = load->config->receiver_count;
+    if (!delivered_first(load, load->config->team ? number * receivers + receiver : number)) {
         load->result->repeated++;
+        return;
+    }
+    if (load->config->team && !copy_was_last(load, number)) {
         return;
     }
     load->delivered_all++;
@@ -334,6 +365,10 @@ static void client_events(struct client *client)
             break;
         case WP_CONNECTION_MESSAGE:
             delivery_take(client, &event.message);
+            break;
+        case WP_CONNECTION_RECEIPT: /* of somebody who subscribed with this device by hand */
+            wp_connection_acknowledge(client->connection, event.receipt.packet_id);
+            client_mark_dirty(client);
             break;
         case WP_CONNECTION_REFUSED:
         case WP_CONNECTION_DOWN:
@@ -558,6 +593,7 @@ static void load_close(struct load *load)
     wp_tls_client_destroy(&load->tls);
     free(load->clients);
     free(load->body);
+    free(load->copies);
     free(load->delivered_bits);
 }
 

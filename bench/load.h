@@ -27,6 +27,7 @@ struct wp_load_config {
     const struct wp_bench_identity *receivers;  /* recipients are their users */
     uint32_t receiver_count;
     bool receivers_online;
+    const char *team;                           /* every message goes to it and is delivered when each receiver has it; NULL */
     uint32_t body_bytes;                        /* at least WP_LOAD_STAMP_SIZE */
     uint32_t ttl_s;
     Wp__Lane lane;
@@ -58,7 +59,7 @@ struct wp_load_result {
     uint64_t reconnects;               /* connections that were lost and made again, most likely to another gateway */
     uint64_t late_max_us;              /* open loop: how far behind schedule the generator itself was at worst */
     struct wp_histogram ack_us;
-    struct wp_histogram end_to_end_us;
+    struct wp_histogram end_to_end_us; /* to a team: until its last member has it */
     struct wp_load_error errors[WP_BENCH_ERRORS_MAX];
     uint32_t error_count;
 };

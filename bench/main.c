@@ -16,11 +16,14 @@ enum { EXIT_USAGE = 64, EXIT_UNAVAILABLE = 69, EXIT_SOFTWARE = 70, EXIT_IO = 74 
 static const struct scenario {
     const char *name;
     bool online;
+    bool team;
     const char *what;
 } scenarios[] = {
-    {"accept", false, "recipients are offline: how many messages a second are taken and made safe"},
-    {"online", true, "every recipient is connected: acknowledgement and end-to-end latency"},
+    {"accept", false, false, "recipients are offline: how many messages a second are taken and made safe"},
+    {"online", true, false, "every recipient is connected: acknowledgement and end-to-end latency"},
+    {"fanout", true, true, "messages to a team of all recipients, connected: until the last one has it"},
 };
+#define BENCH_TEAM "bench-team"
 #define SCENARIO_COUNT (sizeof scenarios / sizeof scenarios[0])
 
 struct arguments {
@@ -56,13 +59,13 @@ struct option_row {
     }
 static const struct option_row option_rows[] = {
     {{"playground", required_argument, NULL, 'p'}, "DIR", "playground to load (default ./playground)", 0, 0, 0},
-    NUMBER("users", 'u', "N", "recipients (default 1000)", users, 1, 99999),
+    NUMBER("users", 'u', "N", "recipients (default 1000; fanout: at most 4999)", users, 1, 99999),
     NUMBER("size", 'b', "BYTES", "body size (default 512, at least 24)", size, WP_LOAD_STAMP_SIZE, 1048576),
     NUMBER("seconds", 's', "S", "measured time (default 10)", seconds, 1, 86400),
     NUMBER("warmup", 'w', "S", "time before measuring (default 2)", warmup, 1, 3600),
-    NUMBER("rate", 'r', "R", "open loop: messages a second", rate, 1, 1000000),
+    NUMBER("rate", 'r', "R", "open loop: messages a second (fanout: default 5)", rate, 1, 1000000),
     NUMBER("window", 'W', "N", "closed loop: messages in flight (default 512)", window, 1, 65536),
-    NUMBER("senders", 'n', "N", "sending devices (default 16)", senders, 1, 1000),
+    NUMBER("senders", 'n', "N", "sending devices (default 16; fanout: 1)", senders, 1, 1000),
     NUMBER("ttl", 't', "SECONDS", "time to live of the messages (default 600)", ttl, 1, 2592000),
     NUMBER("seed", 'e', "N", "seed of the choice of recipients (default random)", seed, 1, UINT32_MAX),
     {{"tls", no_argument, NULL, 'T'}, NULL, "connect the devices with TLS", 0, 0, 0},
@@ -134,7 +137,7 @@ static int arguments_parse(int argc, char **argv, struct arguments *arguments)
         }
     }
     if (!arguments->scenario || optind + 1 < argc) {
-        fprintf(stderr, "wardpost-bench: %s; scenarios are accept, online; see wardpost-bench --help\n",
+        fprintf(stderr, "wardpost-bench: %s; scenarios are accept, online, fanout; see wardpost-bench --help\n",
             !name ? "a scenario is missing" : !arguments->scenario ? "unknown scenario" : "one scenario at a time");
         return WP_E_INVALID;
     }
@@ -181,14 +184,29 @@ static int gateways_find(struct bench *bench, char *text, size_t text_size)
     return WP_OK;
 }
 
+static void defaults_fill(struct arguments *arguments)
+{
+    bool team = arguments->scenario->team;
+    arguments->senders = arguments->senders ? arguments->senders : team ? 1 : 16;
+    if (team && arguments->rate == 0 && arguments->window == 0) {
+        arguments->rate = 5;
+    }
+}
+
 static int bench_run(struct bench *bench, char *text, size_t text_size)
 {
     const struct arguments *arguments = &bench->arguments;
+    defaults_fill(&bench->arguments);
     struct wp_bench_identity *senders = NULL, *receivers = NULL;
     int error = wp_playground_load(arguments->dir, &bench->playground, text, text_size);
     error = error ? error : gateways_find(bench, text, text_size);
     error = error ? error : wp_population_prepare(&bench->playground, "bench-r", arguments->users, &receivers, text, text_size);
     error = error ? error : wp_population_prepare(&bench->playground, "bench-s", arguments->senders, &senders, text, text_size);
+    if (!error && arguments->scenario->team) {
+        const struct wp_bench_identity *const members[] = {senders, receivers};
+        const uint32_t counts[] = {arguments->senders, arguments->users};
+        error = wp_population_team(&bench->playground, BENCH_TEAM, members, counts, text, text_size);
+    }
     if (!error) {
         error = wp_disk_floor_measure(bench->playground.dir, &bench->floor);
         fprintf(stderr, "disk: 4 KiB fdatasync p50 %.3f ms, p99 %.3f ms on %s\n", (double)bench->floor.p50_us / 1000.0,
@@ -201,6 +219,7 @@ static int bench_run(struct bench *bench, char *text, size_t text_size)
             .receivers = receivers,
             .receiver_count = arguments->users,
             .receivers_online = arguments->scenario->online,
+            .team = arguments->scenario->team ? BENCH_TEAM : NULL,
             .body_bytes = arguments->size,
             .ttl_s = arguments->ttl,
             .lane = WP__LANE__ROUTINE,
@@ -252,7 +271,7 @@ int main(int argc, char **argv)
         return EXIT_SOFTWARE;
     }
     bench->arguments = (struct arguments){
-        .dir = "playground", .users = 1000, .size = 512, .seconds = 10, .warmup = 2, .senders = 16, .ttl = 600};
+        .dir = "playground", .users = 1000, .size = 512, .seconds = 10, .warmup = 2, .ttl = 600};
     int exit_code = EXIT_USAGE;
     char text[512] = "";
     if (arguments_parse(argc, argv, &bench->arguments) == WP_OK) {

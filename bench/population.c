@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "client/operator.h"
+#include "proto/address.h"
 
 #define PROVISION_AT_ONCE 1000u
 
@@ -166,5 +167,47 @@ int wp_population_prepare(const struct wp_playground *playground, const char *pr
     if (!error) {
         *ret_identities = identities;
     }
+    return error;
+}
+
+static int member_names(const struct wp_bench_identity *identities, uint32_t count, json_t *names)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        char user[WP_NAME_SIZE_MAX + 1], device[WP_NAME_SIZE_MAX + 1];
+        const char *username = identities[i].username;
+        if (wp_address_split(username, strlen(username), user, device) ||
+            json_array_append_new(names, json_string(user))) {
+            return WP_E_NOMEM;
+        }
+    }
+    return WP_OK;
+}
+
+int wp_population_team(const struct wp_playground *playground, const char *team,
+    const struct wp_bench_identity *const members[2], const uint32_t counts[2], char *ret_text, size_t text_size)
+{
+    struct wp_operator *op;
+    char path[128];
+    json_t *names = json_array();
+    snprintf(ret_text, text_size, "out of memory");
+    int error = wp_operator_create(playground, &op);
+    for (int i = 0; i < 2 && !error; i++) {
+        error = member_names(members[i], counts[i], names);
+    }
+    if (!error) {
+        json_t *body = json_pack("{s:s}", "team", team);
+        snprintf(path, sizeof path, "/v1/teams/%s", team);
+        (void)wp_operator_call(op, "DELETE", path, NULL, NULL, ret_text, text_size); /* of an earlier run */
+        error = wp_operator_call(op, "POST", "/v1/teams", body, NULL, ret_text, text_size);
+        json_decref(body);
+    }
+    if (!error) {
+        json_t *body = json_pack("{s:O}", "add", names);
+        snprintf(path, sizeof path, "/v1/teams/%s/members", team);
+        error = wp_operator_call(op, "POST", path, body, NULL, ret_text, text_size);
+        json_decref(body);
+    }
+    json_decref(names);
+    wp_operator_destroy(&op);
     return error;
 }

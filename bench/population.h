@@ -13,4 +13,8 @@
 int wp_population_prepare(const struct wp_playground *playground, const char *prefix, uint32_t count,
     struct wp_bench_identity **ret_identities, char *ret_text, size_t text_size);
 
+/* Makes `team` anew with the users of both lists as its members. */
+int wp_population_team(const struct wp_playground *playground, const char *team,
+    const struct wp_bench_identity *const members[2], const uint32_t counts[2], char *ret_text, size_t text_size);
+
 #endif

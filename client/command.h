@@ -30,6 +30,8 @@ struct wp_command {
     uint32_t count;           /* listen: end after so many messages; 0 = never */
     uint8_t id[WP_UUID_SIZE]; /* send --id */
     bool has_id;
+    const char *team;         /* send: to it, instead of a user */
+    bool wait;                /* send: until the receipts are there */
     int argument_count;       /* what follows the verb */
     char **arguments;
 };
@@ -38,6 +40,10 @@ struct wp_command {
 int wp_command_send(const struct wp_command *command);
 int wp_command_inbox(const struct wp_command *command);
 int wp_command_listen(const struct wp_command *command);
+int wp_command_receipts(const struct wp_command *command);
+
+/* One line about how a message ended; flushed. WP_OK or WP_E_IO. */
+int wp_receipt_print(const struct wp_command *command, const struct wp_connection_receipt *receipt);
 
 /* Name of a lane: "stat", "urgent", "routine". */
 const char *wp_lane_name(Wp__Lane lane);

@@ -259,6 +259,15 @@ static Wp__Lane lane_parse(struct wp_slice text)
     return WP__LANE__ROUTINE;
 }
 
+static uint64_t number_parse(struct wp_slice text)
+{
+    uint64_t number = 0;
+    for (size_t i = 0; i < text.size && text.data[i] >= '0' && text.data[i] <= '9'; i++) {
+        number = number * 10 + (uint64_t)(text.data[i] - '0');
+    }
+    return number;
+}
+
 /* Topic of a delivery: wp/v1/inbox/{lane}/{sender}. */
 static bool message_handle(const struct wp_mqtt_packet *packet, struct wp_connection_event *event)
 {
@@ -282,11 +291,33 @@ static bool message_handle(const struct wp_mqtt_packet *packet, struct wp_connec
     message->sender_device = user_property_find(&packet->properties, "wp-from");
     message->drained = user_property_find(&packet->properties, "wp-drained").data != NULL;
     message->has_id = wp_uuid_parse(user_property_find(&packet->properties, "wp-id"), message->id) == WP_OK;
-    struct wp_slice accepted = user_property_find(&packet->properties, "wp-accepted");
-    for (size_t i = 0; i < accepted.size && accepted.data[i] >= '0' && accepted.data[i] <= '9'; i++) {
-        message->accepted_ms = message->accepted_ms * 10 + (uint64_t)(accepted.data[i] - '0');
-    }
+    message->accepted_ms = number_parse(user_property_find(&packet->properties, "wp-accepted"));
     message->body = packet->publish.payload;
+    return true;
+}
+
+/* Topic of a receipt: wp/v1/receipts/{state}/{person}. */
+static bool receipt_handle(const struct wp_mqtt_packet *packet, struct wp_connection_event *event)
+{
+    static const char prefix[] = "wp/v1/receipts/";
+    const size_t prefix_size = sizeof prefix - 1;
+    struct wp_slice topic = packet->publish.topic;
+    if (packet->publish.qos != 1 || topic.size <= prefix_size || memcmp(topic.data, prefix, prefix_size) != 0) {
+        return false;
+    }
+    struct wp_slice rest = wp_slice(topic.data + prefix_size, topic.size - prefix_size);
+    const uint8_t *slash = memchr(rest.data, '/', rest.size);
+    if (!slash) {
+        return false;
+    }
+    struct wp_connection_receipt *receipt = &event->receipt;
+    event->kind = WP_CONNECTION_RECEIPT;
+    receipt->packet_id = packet->publish.id;
+    receipt->state = wp_slice(rest.data, (size_t)(slash - rest.data));
+    receipt->person = wp_slice(slash + 1, rest.size - (size_t)(slash - rest.data) - 1);
+    receipt->has_id = wp_uuid_parse(user_property_find(&packet->properties, "wp-id"), receipt->id) == WP_OK;
+    receipt->error = user_property_find(&packet->properties, "wp-error");
+    receipt->time_ms = number_parse(user_property_find(&packet->properties, "wp-time"));
     return true;
 }
 
@@ -307,7 +338,7 @@ static bool packet_handle(struct wp_connection *connection, const struct wp_mqtt
         event->text = packet->properties.reason_string;
         return true;
     case WP_MQTT_PUBLISH:
-        if (!message_handle(packet, event)) {
+        if (!message_handle(packet, event) && !receipt_handle(packet, event)) {
             return down_fill(connection, event, WP_MQTT_RC_PROTOCOL_ERROR, "the gateway sent a message that is no delivery");
         }
         return true;
@@ -394,18 +425,28 @@ int wp_connection_tick(struct wp_connection *connection, uint64_t now_ms)
     return WP_OK;
 }
 
-int wp_connection_subscribe(struct wp_connection *connection)
+static int filter_subscribe(struct wp_connection *connection, const char *filter, uint16_t id)
 {
     if (!connection->up) {
         return WP_E_UNAVAILABLE;
     }
-    static const char filter[] = "wp/v1/inbox/#";
-    struct wp_mqtt_subscription item = {.filter = wp_slice(filter, sizeof filter - 1), .qos = 1};
+    struct wp_mqtt_subscription item = {.filter = wp_slice(filter, strlen(filter)), .qos = 1};
     struct wp_mqtt_packet packet = {.type = WP_MQTT_SUBSCRIBE};
-    packet.subscribe.id = OPEN_SLOTS + 1; /* beside the identifiers of publishes */
+    packet.subscribe.id = id;
     packet.subscribe.items = &item;
     packet.subscribe.count = 1;
     return wp_mqtt_encode(&packet, WP_MQTT_5, &connection->output);
+}
+
+/* Their identifiers stand beside those of publishes. */
+int wp_connection_subscribe(struct wp_connection *connection)
+{
+    return filter_subscribe(connection, "wp/v1/inbox/#", OPEN_SLOTS + 1);
+}
+
+int wp_connection_subscribe_receipts(struct wp_connection *connection)
+{
+    return filter_subscribe(connection, "wp/v1/receipts/#", OPEN_SLOTS + 2);
 }
 
 int wp_connection_publish(struct wp_connection *connection, const struct wp_connection_publish *publish)
@@ -423,7 +464,7 @@ int wp_connection_publish(struct wp_connection *connection, const struct wp_conn
     uint32_t slot = connection->tail % OPEN_SLOTS;
     char topic[TOPIC_SIZE_MAX];
     char id_text[WP_UUID_TEXT_SIZE];
-    int topic_size = snprintf(topic, sizeof topic, "wp/v1/to/%s", publish->recipient);
+    int topic_size = snprintf(topic, sizeof topic, "wp/v1/%s/%s", publish->to_team ? "team" : "to", publish->recipient);
     wp_uuid_format(publish->id, id_text);
     struct wp_mqtt_user_property user[2] = {{wp_slice("wp-id", 5), wp_slice(id_text, WP_UUID_TEXT_SIZE - 1)},
         {wp_slice("wp-priority", 11), wp_slice(lanes[publish->lane], strlen(lanes[publish->lane]))}};

@@ -37,6 +37,7 @@ enum wp_connection_event_kind {
     WP_CONNECTION_SUBSCRIBED,  /* SUBACK: error is WP_OK or WP_E_DENIED with code */
     WP_CONNECTION_PUBLISHED,   /* PUBACK: user, id, code (0 = accepted), text and error slug of a refusal */
     WP_CONNECTION_MESSAGE,     /* a delivery: message; acknowledge with wp_connection_acknowledge */
+    WP_CONNECTION_RECEIPT,     /* how a message ended: receipt; acknowledge likewise */
     WP_CONNECTION_DOWN,        /* DISCONNECT from the gateway, protocol error or silence: code, text */
 };
 
@@ -53,6 +54,16 @@ struct wp_connection_message {
     struct wp_slice body;
 };
 
+struct wp_connection_receipt {
+    uint16_t packet_id;
+    bool has_id;               /* not when it is about a device that is idle */
+    uint8_t id[WP_UUID_SIZE];
+    struct wp_slice state;     /* "delivered", "expired", "refused", "idle" */
+    struct wp_slice person;    /* or device */
+    struct wp_slice error;     /* slug of a refusal; empty */
+    uint64_t time_ms;
+};
+
 /* Slices are borrowed until the next call of wp_connection_event or wp_connection_receive. */
 struct wp_connection_event {
     enum wp_connection_event_kind kind;
@@ -63,6 +74,7 @@ struct wp_connection_event {
     void *user;                /* PUBLISHED: as given to publish */
     uint8_t id[WP_UUID_SIZE];  /* PUBLISHED: message id */
     struct wp_connection_message message;
+    struct wp_connection_receipt receipt;
 };
 
 /* WP_OK, WP_E_NOMEM or WP_E_INVALID (user name or secret not representable). */
@@ -89,9 +101,12 @@ int wp_connection_tick(struct wp_connection *connection, uint64_t now_ms);
 
 /* Subscribes to the inbox of this device (kept by the cluster until unsubscribed or a clean start). */
 int wp_connection_subscribe(struct wp_connection *connection);
+/* The same for receipts. */
+int wp_connection_subscribe_receipts(struct wp_connection *connection);
 
 struct wp_connection_publish {
-    const char *recipient;     /* user */
+    const char *recipient;     /* user, or team */
+    bool to_team;
     Wp__Lane lane;
     uint32_t ttl_s;            /* 0 = the cluster's default */
     const uint8_t *id;         /* WP_UUID_SIZE bytes */

@@ -1,4 +1,4 @@
-/* `wardpost inbox` and `wardpost listen`: receive, show once, acknowledge.
+/* `wardpost inbox`, `wardpost listen` and `wardpost receipts`: receive, show once, acknowledge.
  *
  * Invariant: a message is acknowledged only after it was written to standard output and its id to the file of shown
  * ids, both flushed; so a crash repeats a delivery at most, and the repeated one is not shown again. */
@@ -26,6 +26,7 @@ struct receive_run {
     uv_timer_t timer;     /* inbox: quiet or timeout; listen: unused */
     uv_signal_t signals[2];
     bool until_empty;
+    bool receipts;        /* not messages */
     bool subscribed;
     bool over;
     uint32_t shown;
@@ -123,11 +124,51 @@ static void message_take(struct receive_run *run, const struct wp_connection_mes
     }
 }
 
+int wp_receipt_print(const struct wp_command *command, const struct wp_connection_receipt *receipt)
+{
+    char id[WP_UUID_TEXT_SIZE] = "";
+    if (receipt->has_id) {
+        wp_uuid_format(receipt->id, id);
+    }
+    time_t seconds = (time_t)(receipt->time_ms / 1000);
+    struct tm local;
+    char when[32];
+    localtime_r(&seconds, &local);
+    if (command->json) {
+        strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S%z", &local);
+        json_t *row = json_pack("{s:s,s:s%,s:s%,s:s}", "id", id, "state", receipt->state.data, receipt->state.size,
+            "person", receipt->person.data, receipt->person.size, "time", when);
+        if (row && receipt->error.size > 0) {
+            json_object_set_new(row, "error", json_stringn((const char *)receipt->error.data, receipt->error.size));
+        }
+        json_dumpf(row, stdout, JSON_COMPACT);
+        putchar('\n');
+        json_decref(row);
+    } else {
+        strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &local);
+        printf("%s  %-9.*s  %.*s  %s%s%.*s\n", when, (int)receipt->state.size, (const char *)receipt->state.data,
+            (int)receipt->person.size, (const char *)receipt->person.data, id, receipt->error.size > 0 ? "  " : "",
+            (int)receipt->error.size, receipt->error.size > 0 ? (const char *)receipt->error.data : "");
+    }
+    return fflush(stdout) == 0 ? WP_OK : WP_E_IO;
+}
+
+static void receipt_take(struct receive_run *run, const struct wp_connection_receipt *receipt)
+{
+    if (wp_receipt_print(run->command, receipt)) {
+        fprintf(stderr, "wardpost: cannot write; the receipt stays queued\n");
+        run_end(run, WP_EXIT_IO);
+        return;
+    }
+    run->shown++;
+    wp_connection_acknowledge(wp_device_connection(run->device), receipt->packet_id);
+}
+
 static void quiet_due(uv_timer_t *timer)
 {
     struct receive_run *run = timer->data;
     if (run->shown == 0 && !run->command->json) {
-        fprintf(stderr, "no messages\n");
+        fprintf(stderr, run->receipts ? "no receipts\n" : "no messages\n");
     }
     run_end(run, WP_EXIT_OK);
 }
@@ -147,7 +188,11 @@ static void device_event(void *context, const struct wp_connection_event *event)
     }
     switch (event->kind) {
     case WP_CONNECTION_UP:
-        wp_connection_subscribe(wp_device_connection(run->device));
+        if (run->receipts) {
+            wp_connection_subscribe_receipts(wp_device_connection(run->device));
+        } else {
+            wp_connection_subscribe(wp_device_connection(run->device));
+        }
         break;
     case WP_CONNECTION_REFUSED:
         if (wp_device_refusal_passes(event->code)) {
@@ -162,7 +207,8 @@ static void device_event(void *context, const struct wp_connection_event *event)
         break;
     case WP_CONNECTION_SUBSCRIBED:
         if (event->code >= 0x80) {
-            fprintf(stderr, "wardpost: the inbox is refused: %s\n", wp_mqtt_reason_text(event->code));
+            fprintf(stderr, "wardpost: the %s refused: %s\n", run->receipts ? "receipts are" : "inbox is",
+                wp_mqtt_reason_text(event->code));
             run_end(run, WP_EXIT_REFUSED);
             return;
         }
@@ -173,7 +219,18 @@ static void device_event(void *context, const struct wp_connection_event *event)
             fprintf(stderr, "listening as %s, Ctrl-C ends\n", run->command->profile.username);
         }
         break;
+    case WP_CONNECTION_RECEIPT:
+        if (run->receipts || !run->until_empty) { /* `inbox` leaves them for `receipts` */
+            receipt_take(run, &event->receipt);
+        }
+        if (run->receipts && run->subscribed && !run->over) {
+            uv_timer_start(&run->timer, quiet_due, QUIET_MS, 0);
+        }
+        break;
     case WP_CONNECTION_MESSAGE: {
+        if (run->receipts) {
+            break; /* left for `inbox` */
+        }
         bool drained = event->message.drained;
         message_take(run, &event->message);
         if (run->until_empty && run->subscribed && !run->over) {
@@ -234,10 +291,11 @@ static int seen_open(struct receive_run *run)
     return error;
 }
 
-static int receive(const struct wp_command *command, bool until_empty)
+static int receive(const struct wp_command *command, bool until_empty, bool receipts)
 {
-    struct receive_run run = {.command = command, .until_empty = until_empty, .exit_code = WP_EXIT_SOFTWARE};
-    int error = seen_open(&run);
+    struct receive_run run = {
+        .command = command, .until_empty = until_empty, .receipts = receipts, .exit_code = WP_EXIT_SOFTWARE};
+    int error = receipts ? WP_OK : seen_open(&run);
     if (error) {
         return error == WP_E_BUSY ? WP_EXIT_TEMPORARY : WP_EXIT_IO;
     }
@@ -270,10 +328,15 @@ static int receive(const struct wp_command *command, bool until_empty)
 
 int wp_command_inbox(const struct wp_command *command)
 {
-    return receive(command, true);
+    return receive(command, true, false);
 }
 
 int wp_command_listen(const struct wp_command *command)
 {
-    return receive(command, false);
+    return receive(command, false, false);
+}
+
+int wp_command_receipts(const struct wp_command *command)
+{
+    return receive(command, true, true);
 }

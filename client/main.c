@@ -17,16 +17,18 @@ struct verb {
 };
 
 static const struct verb verbs[] = {
-    {"send", "send RECIPIENT [TEXT... | -]", "send a message; without TEXT it is read from standard input",
+    {"send", "send RECIPIENT | --team TEAM [TEXT... | -]", "send a message; without TEXT it is read from standard input",
         "wardpost --as alice/phone send bob \"bed 4 needs you\" --lane stat", wp_command_send},
     {"inbox", "inbox", "show what is waiting, once, and end", "wardpost --as bob/phone inbox", wp_command_inbox},
     {"listen", "listen", "show messages as they come, until Ctrl-C or --count", "wardpost --as bob/phone listen --count 10",
         wp_command_listen},
+    {"receipts", "receipts", "show how messages ended, once, and end; receipts are kept from the first time on",
+        "wardpost --as alice/phone receipts", wp_command_receipts},
 };
 #define VERB_COUNT (sizeof verbs / sizeof verbs[0])
 
 enum { OPTION_AS = 256, OPTION_GATEWAY, OPTION_SECRET_FILE, OPTION_TLS, OPTION_CA, OPTION_LANE, OPTION_TTL, OPTION_TIMEOUT,
-    OPTION_COUNT, OPTION_ID, OPTION_DIR, OPTION_HELP, OPTION_VERSION, OPTION_SEEN };
+    OPTION_COUNT, OPTION_ID, OPTION_DIR, OPTION_HELP, OPTION_VERSION, OPTION_SEEN, OPTION_TEAM, OPTION_WAIT };
 
 struct option_row {
     struct option option;
@@ -45,8 +47,10 @@ static const struct option_row option_rows[] = {
     {{"lane", required_argument, NULL, OPTION_LANE}, "LANE", "send: stat, urgent or routine (default)"},
     {{"ttl", required_argument, NULL, OPTION_TTL}, "SECONDS", "send: time to live (default: the cluster's, 7 days)"},
     {{"id", required_argument, NULL, OPTION_ID}, "UUID", "send: message id, to repeat a send whose outcome is unknown"},
-    {{"timeout", required_argument, NULL, OPTION_TIMEOUT}, "SECONDS", "send, inbox: give up after so long (default 30)"},
-    {{"count", required_argument, NULL, OPTION_COUNT}, "N", "listen: end after N messages"},
+    {{"team", required_argument, NULL, OPTION_TEAM}, "TEAM", "send: to every member of a team that this user belongs to"},
+    {{"wait", no_argument, NULL, OPTION_WAIT}, NULL, "send: show the receipts, of one person or (with --count) of N members"},
+    {{"timeout", required_argument, NULL, OPTION_TIMEOUT}, "SECONDS", "send, inbox, receipts: give up after so long (default 30)"},
+    {{"count", required_argument, NULL, OPTION_COUNT}, "N", "listen: end after N messages; send --wait: after N receipts"},
     {{"output", required_argument, NULL, 'o'}, "table|json", "form of the output (-o); json is one object a line"},
     {{"help", no_argument, NULL, OPTION_HELP}, NULL, "show this (-h)"},
     {{"version", no_argument, NULL, OPTION_VERSION}, NULL, "show the version"},
@@ -71,7 +75,7 @@ static void help_print(const struct verb *verb)
     } else {
         printf("Usage: wardpost [OPTIONS] VERB [ARGUMENTS]\n\nA device of a person: send and receive messages.\n\nVerbs:\n");
         for (unsigned i = 0; i < VERB_COUNT; i++) {
-            printf("  %-30s %s\n", verbs[i].usage, verbs[i].what);
+            printf("  %-44s %s\n", verbs[i].usage, verbs[i].what);
         }
         printf("\nExample:\n  %s\n", verbs[0].example);
     }
@@ -143,6 +147,12 @@ static int option_take(struct arguments *arguments, int option, const char *valu
         return error;
     case OPTION_LANE:
         return lane_parse(value, &command->lane);
+    case OPTION_TEAM:
+        command->team = value;
+        return WP_OK;
+    case OPTION_WAIT:
+        command->wait = true;
+        return WP_OK;
     case OPTION_TTL:
         return number_parse("ttl", value, 30u * 24 * 3600, &command->ttl_s);
     case OPTION_TIMEOUT:
@@ -222,7 +232,7 @@ int main(int argc, char **argv)
         return WP_EXIT_OK;
     }
     if (!verb) {
-        fprintf(stderr, "wardpost: %s%s%s; verbs are send, inbox, listen; see wardpost --help\n",
+        fprintf(stderr, "wardpost: %s%s%s; verbs are send, inbox, listen, receipts; see wardpost --help\n",
             optind < argc ? "unknown verb \"" : "a verb is missing", optind < argc ? argv[optind] : "", optind < argc ? "\"" : "");
         return WP_EXIT_USAGE;
     }

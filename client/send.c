@@ -1,4 +1,4 @@
-/* `wardpost send`: one message, answered when it is safe. */
+/* `wardpost send`: one message, answered when it is safe; with --wait also how it ended. */
 #include <errno.h>
 #include <jansson.h>
 #include <sodium.h>
@@ -22,8 +22,11 @@ struct send_run {
     uv_timer_t timeout;
     struct wp_buffer body;
     uint8_t id[WP_UUID_SIZE];
+    const char *recipient; /* user, or team */
     bool submitted;
+    bool accepted;
     bool over;
+    uint32_t receipts;
     uint64_t started_us;
     int exit_code;
     char offline_why[256];
@@ -45,13 +48,14 @@ static void accepted_print(const struct send_run *run)
     double elapsed_ms = (double)(wp_clock_mono_us() - run->started_us) / 1000.0;
     if (run->command->json) {
         json_t *row = json_pack("{s:s,s:s,s:s,s:f}", "id", id, "state", "accepted", "recipient",
-            run->command->arguments[0], "elapsed_ms", elapsed_ms);
+            run->recipient, "elapsed_ms", elapsed_ms);
         json_dumpf(row, stdout, 0);
         putchar('\n');
         json_decref(row);
     } else {
-        printf("accepted %s for %s in %.1f ms (safe on disk)\n", id, run->command->arguments[0], elapsed_ms);
+        printf("accepted %s for %s in %.1f ms (safe on disk)\n", id, run->recipient, elapsed_ms);
     }
+    fflush(stdout); /* with --wait somebody may read it long before the end */
 }
 
 static int refusal_exit(uint8_t code)
@@ -63,10 +67,13 @@ static void published(struct send_run *run, const struct wp_connection_event *ev
 {
     if (event->code == 0) {
         accepted_print(run);
-        run_end(run, WP_EXIT_OK);
+        run->accepted = true;
+        if (!run->command->wait) {
+            run_end(run, WP_EXIT_OK);
+        }
         return;
     }
-    fprintf(stderr, "wardpost: not accepted by \"%s\": %s%s%.*s\n", run->command->arguments[0],
+    fprintf(stderr, "wardpost: not accepted by \"%s\": %s%s%.*s\n", run->recipient,
         wp_mqtt_reason_text(event->code), event->text.size ? ": " : "", (int)event->text.size,
         event->text.size ? (const char *)event->text.data : "");
     run_end(run, refusal_exit(event->code));
@@ -74,7 +81,8 @@ static void published(struct send_run *run, const struct wp_connection_event *ev
 
 static void submit(struct send_run *run)
 {
-    struct wp_connection_publish publish = {.recipient = run->command->arguments[0],
+    struct wp_connection_publish publish = {.recipient = run->recipient,
+        .to_team = run->command->team != NULL,
         .lane = run->command->lane,
         .ttl_s = run->command->ttl_s,
         .id = run->id,
@@ -87,6 +95,26 @@ static void submit(struct send_run *run)
     run->submitted = true;
 }
 
+/* Every receipt that comes is shown, also of other messages: it comes once. Those of this message are counted. */
+static void receipt_take(struct send_run *run, const struct wp_connection_receipt *receipt)
+{
+    if (!run->command->wait) {
+        return; /* left unacknowledged: it stays for `receipts` */
+    }
+    if (wp_receipt_print(run->command, receipt)) {
+        run_end(run, WP_EXIT_IO);
+        return;
+    }
+    wp_connection_acknowledge(wp_device_connection(run->device), receipt->packet_id);
+    bool ours = receipt->has_id && memcmp(receipt->id, run->id, WP_UUID_SIZE) == 0;
+    uint32_t wanted = run->command->count ? run->command->count : run->command->team ? UINT32_MAX : 1;
+    run->receipts += ours;
+    if (run->receipts >= wanted) {
+        wp_device_flush(run->device);
+        run_end(run, WP_EXIT_OK);
+    }
+}
+
 static void device_event(void *context, const struct wp_connection_event *event)
 {
     struct send_run *run = context;
@@ -95,9 +123,19 @@ static void device_event(void *context, const struct wp_connection_event *event)
     }
     switch (event->kind) {
     case WP_CONNECTION_UP:
+        if (!run->submitted && run->command->wait) {
+            wp_connection_subscribe_receipts(wp_device_connection(run->device));
+        } else if (!run->submitted) {
+            submit(run);
+        }
+        break;
+    case WP_CONNECTION_SUBSCRIBED:
         if (!run->submitted) {
             submit(run);
         }
+        break;
+    case WP_CONNECTION_RECEIPT:
+        receipt_take(run, &event->receipt);
         break;
     case WP_CONNECTION_REFUSED:
         if (wp_device_refusal_passes(event->code)) {
@@ -135,6 +173,11 @@ static void timed_out(uv_timer_t *timer)
     struct send_run *run = timer->data;
     char id[WP_UUID_TEXT_SIZE];
     wp_uuid_format(run->id, id);
+    if (run->accepted) {
+        /* A message to a team without --count: all receipts that came in time were shown. */
+        run_end(run, run->command->team && !run->command->count ? WP_EXIT_OK : WP_EXIT_UNAVAILABLE);
+        return;
+    }
     if (run->submitted) {
         fprintf(stderr,
             "wardpost: no answer in time; whether the message was accepted is unknown: send again with --id %s, it is "
@@ -146,11 +189,11 @@ static void timed_out(uv_timer_t *timer)
     run_end(run, WP_EXIT_UNAVAILABLE);
 }
 
-static int body_read(const struct wp_command *command, struct wp_buffer *body)
+static int body_read(const struct wp_command *command, int first, struct wp_buffer *body)
 {
-    if (command->argument_count > 1 && strcmp(command->arguments[1], "-") != 0) {
-        for (int i = 1; i < command->argument_count; i++) {
-            if (i > 1 && wp_buffer_append(body, " ", 1) != WP_OK) {
+    if (command->argument_count > first && strcmp(command->arguments[first], "-") != 0) {
+        for (int i = first; i < command->argument_count; i++) {
+            if (i > first && wp_buffer_append(body, " ", 1) != WP_OK) {
                 return WP_E_NOMEM;
             }
             if (wp_buffer_append(body, command->arguments[i], strlen(command->arguments[i])) != WP_OK) {
@@ -187,12 +230,14 @@ static int body_read(const struct wp_command *command, struct wp_buffer *body)
 
 int wp_command_send(const struct wp_command *command)
 {
-    if (command->argument_count < 1 || !wp_address_valid(command->arguments[0])) {
+    const char *recipient = command->team ? command->team : command->argument_count > 0 ? command->arguments[0] : "";
+    int text_first = command->team ? 0 : 1;
+    if (!wp_address_valid(recipient)) {
         fprintf(stderr, "wardpost: send needs a recipient (a user name like \"bob\"); see wardpost send --help\n");
         return WP_EXIT_USAGE;
     }
-    struct send_run run = {.command = command, .exit_code = WP_EXIT_SOFTWARE, .started_us = wp_clock_mono_us()};
-    int error = body_read(command, &run.body);
+    struct send_run run = {.command = command, .recipient = recipient, .exit_code = WP_EXIT_SOFTWARE, .started_us = wp_clock_mono_us()};
+    int error = body_read(command, text_first, &run.body);
     if (error) {
         fprintf(stderr, "wardpost: cannot read the message: %s\n", wp_error_text(error));
         wp_buffer_free(&run.body);

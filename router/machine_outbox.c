@@ -96,7 +96,7 @@ static void peer_advance(
     peer->watermark = watermark;
     /* A source that forgot must not give out numbers again that the destination would skip. */
     peer->last = watermark > peer->last ? watermark : peer->last;
-    if (WP_BUG != 40) { /* 40: the watermark is not persisted */
+    if (WP_BUG != 45) { /* 45: the watermark is not persisted */
         peer_dirty(machine, &peer->dirty);
     }
 }

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import rawmqtt
-from conftest import need_program, run, wait_until
+from conftest import BIN, need_program, run, wait_until
 from rawmqtt import PUBACK, PUBLISH, Closed, Device
 
 RECEIPTS = "wp/v1/receipts/#"
@@ -189,6 +189,34 @@ def test_a_later_device_begins_now_or_at_the_oldest(shared, crew):
         with Device(shared.endpoint(), f"{bob}/{name}", secrets[name]) as device:
             device.subscribe()
             assert [device.take().payload for _ in expected] == expected and device.silent(0.3)
+
+
+def test_the_device_on_the_command_line(shared, crew, unique):
+    (ann, bob, cyd, _), who = crew
+    team = unique("icu")
+    for name in (ann, bob, cyd):
+        shared.ctl("device", "add", f"{name}/desk")
+    make_team(shared, team, [ann, bob, cyd, "nobody-there"])
+    first = json.loads(shared.wardpost(f"{ann}/desk", "send", "--team", team, "-o", "json", "--wait", "--count", "1", "come to", "bed 4").stdout.split("\n")[0])
+    assert first["state"] == "accepted" and first["recipient"] == team
+    assert "come to bed 4" in shared.wardpost(f"{bob}/desk", "inbox").stdout
+    wait_until(lambda: shared.metric("router-1", "wardpost_router_receipts") >= 1, 10, "the receipt")
+    got = json.loads(shared.wardpost(f"{ann}/desk", "receipts", "-o", "json").stdout)
+    assert (got["id"], got["person"], got["state"]) == (first["id"], bob, "delivered")
+    assert "no receipts" in shared.wardpost(f"{ann}/desk", "receipts").stderr
+    sender = subprocess.Popen([str(w) for w in (BIN / "wardpost", "--dir", shared.dir, "--as", f"{ann}/desk", "send", bob, "--wait", "one")],
+                              stdout=subprocess.PIPE, text=True)
+    assert "accepted" in sender.stdout.readline()
+    assert "one" in shared.wardpost(f"{bob}/desk", "inbox").stdout
+    assert sender.wait(30) == 0 and f"delivered  {bob}" in sender.stdout.read()
+    assert "no such recipient" in shared.wardpost(f"{bob}/desk", "send", "--team", "none-such", "x", check=65).stderr
+
+
+def test_bench_fanout(playground, tmp_path):
+    run("wardpost-bench", "fanout", "--playground", playground.dir, "--users", "20", "--seconds", "2", "--warmup", "1", "--json", tmp_path / "out", check=0)
+    result = json.loads((tmp_path / "out").read_text())
+    assert result["accepted_per_s"] >= 3 and result["undelivered"] == 0 and result["repeated"] == 0
+    assert result["end_to_end_us"]["count"] >= 5 and not result["errors"]
 
 
 def member_drain(playground, person, gateway="gateway-1", quiet_s=1.0):
