@@ -9,6 +9,7 @@ from conftest import EFFORT, wait_until
 from netcluster import SHARDS, NetCluster
 from netns import make_lab
 from rawmqtt import DISCONNECT, PUBLISH, Closed, Device, puback
+from traffic import Sender, compare, drain_all
 
 CUT, ELSEWHERE = "gateway-1", "gateway-2"
 STOPS_WITHIN_S = 8
@@ -102,6 +103,7 @@ def test_a_gateway_cut_off_stops_delivering_and_sends_its_devices_away(cluster, 
             end = time.monotonic() - begin
     print(f"{cut.__name__}: last delivery after {last:.1f} s, sent away after {end:.1f} s")
     assert last < STOPS_WITHIN_S < end < 13
+    assert shards_of(cluster) == {"count": SHARDS, "up": 0, "leased": 0}
     with pytest.raises(Closed):
         device.receive(1)
     # What it got while nobody heard its acknowledgements comes once more, and everything after it; nothing is missing.
@@ -109,9 +111,41 @@ def test_a_gateway_cut_off_stops_delivering_and_sends_its_devices_away(cluster, 
     there = [payload.decode() for payload in got] + [payload for _, payload, _ in drain_at(cluster, person)]
     assert list(dict.fromkeys(there)) == [str(i) for i in range(steady.accepted)]
     cluster.lab.heal()
-    wait_until(lambda: cluster.metric(CUT, "wardpost_gateway_leases_held") == SHARDS, 20, "leases after healing")
+    wait_until(lambda: shards_of(cluster) == {"count": SHARDS, "up": SHARDS, "leased": SHARDS}, 20, "leases after healing")
+    wait_until(lambda: cluster.metric(CUT, "wardpost_gateway_leases_held") == SHARDS, what="the metric of them")
     with Device(cluster.endpoint(gateway=CUT), *person) as again:
         assert again.connack.code == 0 and again.connack.session_present
+
+
+def test_submits_that_a_cut_gateway_still_holds(cluster, unique, healed):
+    """Senders give it up after 2 s and go to the other one with what is unanswered. When the cut is healed, the first gateway sends the
+    same messages under the attachment that was taken over: nothing is kept twice, nothing changes places."""
+    names = [unique("holds") for _ in range(5)]
+    secrets = cluster.provision({name: ["d"] for name in names})
+    persons = [(f"{name}/d", secrets[f"{name}/d"]) for name in names]
+    senders = [Sender(cluster, person, names[2:], gateways=[CUT, ELSEWHERE], patience_s=2, pause_s=0.002) for person in persons[:2]]
+    for sender in senders:
+        sender.start()
+    for gateway in [CUT, ELSEWHERE] * 2:
+        before = sum(sender.reconnects for sender in senders)
+        time.sleep(0.7)
+        for router in cluster.routers:
+            cluster.lab.cut(gateway, router)
+        wait_until(lambda: sum(sender.reconnects for sender in senders) >= before + 2, 20, "senders that moved on")
+        cluster.lab.heal()
+        wait_until(lambda: cluster.metric(gateway, "wardpost_gateway_leases_held") == SHARDS, 20, "leases after healing")
+    for sender in senders:
+        sender.finish()
+    received = drain_all(cluster, persons[2:])
+    for rows in received.values():
+        kept = [message for message, _, dup in rows if not dup]
+        assert len(kept) == len(set(kept))
+    assert compare(senders, received) > 500
+
+
+def shards_of(cluster):
+    """What the gateway that is cut off says of its way to the shards."""
+    return cluster.admin("GET", "/v1/status", node=CUT)["shards"]
 
 
 def drain_at(cluster, person):

@@ -23,8 +23,9 @@ def endpoint(self):
 
 
 class Sender(threading.Thread):
-    def __init__(self, playground, person, recipients, window=16, pause_s=0.0, gateways=("gateway-1",)):
+    def __init__(self, playground, person, recipients, window=16, pause_s=0.0, gateways=("gateway-1",), patience_s=30):
         super().__init__(daemon=True)
+        self.patience_s = patience_s # without an answer: the next gateway
         self.gateways = gateways # in turn, one after each lost connection
         self.playground, self.person, self.recipients = playground, person, recipients
         self.window, self.pause_s = window, pause_s
@@ -70,7 +71,7 @@ class Sender(threading.Thread):
                 if not open_ids:
                     time.sleep(0.05 if failed else 0)
                     return
-                answer = device.wait(PUBACK, 30)
+                answer = device.wait(PUBACK, self.patience_s)
                 row = open_ids.pop(answer.id)
                 if answer.code != 0:
                     self.refused.add(row[0])
