@@ -482,6 +482,145 @@ static void test_compaction_by_bytes(void **state)
     node_fini(&node);
 }
 
+/* --- a learner that falls behind ---------------------------------------------------------------- */
+
+#define LEARNER 9u
+
+/* What the leader sent and said of its only peer, a learner that the test plays. */
+static struct {
+    struct wp_rpc last; /* last append */
+    uint32_t snapshots;
+    uint64_t snapshot_term, snapshot_index;
+} learner;
+
+static void learner_send(void *context, uint64_t to, struct wp_bytes *message)
+{
+    (void)context;
+    assert_int_equal(to, LEARNER);
+    assert_int_equal(wp_rpc_decode(wp_slice(message->data, message->size), &learner.last), WP_OK);
+    learner.last.entries = (struct wp_slice){0};
+}
+
+static void learner_needs_snapshot(void *context, uint64_t peer, uint64_t term, uint64_t index)
+{
+    (void)context;
+    assert_int_equal(peer, LEARNER);
+    learner.snapshots++;
+    learner.snapshot_term = term;
+    learner.snapshot_index = index;
+}
+
+static void learner_answer(struct node *node, uint64_t rejected, uint64_t last)
+{
+    struct wp_rpc rpc = {.type = WP_RPC_APPEND_RESULT, .term = wp_group_term(node->group)};
+    rpc.append_result.rejected_index = rejected;
+    rpc.append_result.last_index = last;
+    struct wp_bytes *bytes = wp_rpc_encode(&rpc, NULL);
+    assert_int_equal(
+        wp_group_receive(node->group, ++node->now_ms, LEARNER, wp_slice(bytes->data, bytes->size)), WP_OK);
+    wp_bytes_release(&bytes);
+}
+
+static void leader_with_learner_open(struct node *node)
+{
+    struct wp_group_callbacks callbacks = {
+        node, node_apply, node_leading, node_wake, learner_send, learner_needs_snapshot};
+    memset(&learner, 0, sizeof learner);
+    node_init(node);
+    node->config.bootstrap =
+        (struct wp_membership){2, {{SELF, WP_MEMBER_VOTER}, {LEARNER, WP_MEMBER_LEARNER}}};
+    node->config.log_near_entries = 50;
+    node->batch = wp_state_batch_create(node->disk);
+    assert_int_equal(wp_group_create(node->disk, &node->config, &callbacks, &node->group), WP_OK);
+    assert_int_equal(wp_group_start(node->group, ++node->now_ms), WP_OK);
+    node_settle(node);
+}
+
+/* So many commands, all durable, and a tick that compacts. */
+static void compact_after(struct node *node, uint32_t commands)
+{
+    node_write(node, commands);
+    assert_int_equal(wp_state_flush(node->disk), WP_OK);
+    assert_int_equal(wp_group_tick(node->group, ++node->now_ms), WP_OK);
+    node_settle(node);
+}
+
+/* Who is nearly there is waited for, who is not gets a snapshot and is told so; the log does not wait. */
+static void test_the_log_waits_for_who_is_near(void **state)
+{
+    (void)state;
+    struct node node;
+    leader_with_learner_open(&node);
+    node_write(&node, 60);
+    learner_answer(&node, 0, 30);
+    compact_after(&node, 15);
+    uint64_t applied = wp_group_applied_index(node.group);
+    assert_true(disk_log_first(node.disk, SHARD) <= 31); /* it lacks 47 */
+    compact_after(&node, 200);
+    applied = wp_group_applied_index(node.group);
+    assert_int_equal(disk_log_first(node.disk, SHARD), applied - 10 + 1);
+    assert_int_equal(learner.snapshots, 0);
+    learner_answer(&node, 31, 30);
+    node.now_ms += 200;
+    assert_int_equal(wp_group_tick(node.group, ++node.now_ms), WP_OK);
+    learner_answer(&node, learner.last.append.previous_index, 30);
+    assert_true(learner.snapshots > 0);
+    assert_int_equal(learner.snapshot_term, wp_group_term(node.group));
+    assert_true(learner.snapshot_index <= applied);
+    /* It comes back with a state that reaches a little further, and goes on from there. */
+    learner_answer(&node, 0, applied - 5);
+    node.now_ms += 200;
+    assert_int_equal(wp_group_tick(node.group, ++node.now_ms), WP_OK);
+    node_write(&node, 1);
+    assert_int_equal(wp_replica_match_index(wp_group_replica(node.group), 0), applied - 5);
+    node_fini(&node);
+}
+
+/* The log is held for a snapshot that is on its way, so long as it is asked to be. */
+static void test_the_log_is_held_for_a_snapshot(void **state)
+{
+    (void)state;
+    struct node node;
+    leader_with_learner_open(&node);
+    compact_after(&node, 100);
+    uint64_t index = wp_group_applied_index(node.group);
+    wp_group_log_hold(node.group, LEARNER, index, node.now_ms + 100000);
+    compact_after(&node, 300);
+    assert_true(disk_log_first(node.disk, SHARD) <= index + 1);
+    assert_int_equal(disk_log_term(node.disk, SHARD, index + 1), wp_group_term(node.group));
+    wp_group_log_hold(node.group, LEARNER, index + 150, node.now_ms + 1000); /* a later one replaces it */
+    compact_after(&node, 1);
+    assert_int_equal(disk_log_first(node.disk, SHARD), index + 150);
+    node.now_ms += 1001;
+    compact_after(&node, 70);
+    assert_int_equal(disk_log_first(node.disk, SHARD), wp_group_applied_index(node.group) - 10 + 1);
+    node_fini(&node);
+}
+
+/* What is stored belongs to one raft id; another one begins with a wipe, and founds no group. */
+static void test_another_raft_id_is_refused(void **state)
+{
+    (void)state;
+    struct node node;
+    node_init(&node);
+    node_open(&node);
+    node_settle(&node);
+    assert_int_equal(disk_hard(node.disk, SHARD).replica, SELF);
+    node_crash(&node, 1);
+    node.config.replica_id = SELF + 65536;
+    assert_int_equal(node_try_open(&node), WP_E_INVALID);
+    wp_state_batch_destroy(&node.batch);
+    const struct wp_log_hard_state hard = {.replica = SELF + 65536};
+    assert_int_equal(wp_store_shard_wipe(node.disk, SHARD, &hard), WP_OK);
+    node_open(&node);
+    node_settle(&node);
+    assert_false(wp_group_leading(node.group));
+    assert_int_equal(wp_replica_membership(wp_group_replica(node.group))->count, 0);
+    assert_int_equal(wp_group_tick(node.group, node.now_ms += 10000), WP_OK);
+    assert_int_equal(wp_replica_role(wp_group_replica(node.group)), WP_REPLICA_FOLLOWER);
+    node_fini(&node);
+}
+
 /* A log that ends below what state holds is refused, unless the loss is accepted: then it goes on above. */
 static void test_log_shorter_than_state(void **state)
 {
@@ -645,6 +784,9 @@ int main(void)
         cmocka_unit_test(test_compaction_by_bytes),
         cmocka_unit_test(test_failed_sync_acknowledges_nothing),
         cmocka_unit_test(test_log_shorter_than_state),
+        cmocka_unit_test(test_the_log_waits_for_who_is_near),
+        cmocka_unit_test(test_the_log_is_held_for_a_snapshot),
+        cmocka_unit_test(test_another_raft_id_is_refused),
         cmocka_unit_test(test_damaged_starts),
         cmocka_unit_test(test_term_of_the_applied_entry_must_match),
         cmocka_unit_test(test_a_replica_without_membership_waits),
