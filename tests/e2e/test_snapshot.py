@@ -2,12 +2,14 @@
 import json
 import os
 import random
+import shutil
 import time
 
 import pytest
 
 from conftest import EFFORT, SLOW, run, wait_until
 from test_crash import people, start_senders
+from test_membership import data, rebuilt
 from traffic import compare, drain
 
 ROUTERS = ["router-1", "router-2", "router-3"]
@@ -68,7 +70,7 @@ def check_all_on(playground, router, senders, receiving):
 
 
 def test_a_router_behind_the_log_catches_up_under_load(cluster):
-    sending, receiving = people(cluster, 4, 16)
+    sending, receiving = people(cluster, 4, 5)
     cluster.kill(AWAY)
     senders = start_senders(cluster, sending, receiving, pause_s=0.01)
     load_while_away(cluster)
@@ -82,10 +84,22 @@ def test_a_router_behind_the_log_catches_up_under_load(cluster):
     assert acknowledged > 500
 
 
+def test_an_emptied_disk_is_filled_by_snapshots_under_load(cluster):
+    """The node gets new raft ids; the log of no group reaches back to its beginning."""
+    sending, receiving = people(cluster, 4, 5)
+    senders = start_senders(cluster, sending, receiving, pause_s=0.01)
+    cluster.kill(AWAY)
+    shutil.rmtree(data(cluster, AWAY))
+    load_while_away(cluster)
+    cluster.start(AWAY)
+    rebuilt(cluster, AWAY, senders, receiving)
+    assert installed(cluster) >= 8
+
+
 def test_snapshots_survive_kills_of_either_side(cluster):
     generator = random.Random(SEED)
     print(f"WP_SEED={SEED}")
-    sending, receiving = people(cluster, 4, 16)
+    sending, receiving = people(cluster, 4, 5)
     senders = start_senders(cluster, sending, receiving, pause_s=0.01)
     for _ in range(KILLS):
         cluster.kill(AWAY)
