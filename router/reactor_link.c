@@ -2,7 +2,7 @@
  * connections to routers (struct router_link). */
 #include "base/error.h"
 #include "base/log.h"
-#include "router/reactor_router.h"
+#include "router/reactor_report.h"
 
 static struct peer *peer_of(struct link_user *user)
 {
@@ -64,6 +64,9 @@ void wp_reactor_link_down(void *context, struct wp_link *link, int error)
     wp_log(WP_LOG_INFO, "link_down", "peer=%s reactor=%u reason=%s", wp_link_node(link),
         reactor->config.index, wp_error_slug(error));
     if (peer_of(user)) {
+        if (peer_of(user)->node) {
+            wp_report_drop(reactor, peer_of(user)->node);
+        }
         wp_peer_close(reactor, peer_of(user));
     }
 }

@@ -3,6 +3,7 @@
 #include "router/reactor_report.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/error.h"
@@ -275,6 +276,18 @@ static void report_take(struct wp_reactor *reactor, uint32_t node, const Wp__Nod
     }
     for (size_t i = 0; i < state->n_groups; i++) {
         group_take(reactor, report, state->groups[i]);
+    }
+}
+
+void wp_report_drop(struct wp_reactor *reactor, uint32_t node)
+{
+    for (uint32_t i = 0; i < reactor->report_count; i++) {
+        struct node_report *report = &reactor->reports[i];
+        if (report->node == node) {
+            report->at_ms = 0;
+            report->has_offset = report->disk_full = false;
+            memset(report->groups, 0, ((size_t)reactor->config.shard_count + 1) * sizeof(*report->groups));
+        }
     }
 }
 

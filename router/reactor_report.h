@@ -38,6 +38,8 @@ struct node_report {
 void wp_reports_tick(struct wp_reactor *reactor);
 void wp_report_send(struct wp_reactor *reactor, const struct router_link *router);
 void wp_report_take(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message);
+/* The node went away: what it told may not hold when it comes back. */
+void wp_report_drop(struct wp_reactor *reactor, uint32_t node);
 void wp_reports_free(struct wp_reactor *reactor);
 
 /* NULL when the node told nothing in the last WP_REPORT_FRESH_MS. */
