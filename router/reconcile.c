@@ -167,6 +167,33 @@ static bool rule_missing(const struct wp_step_view *view, struct wp_step *step)
     return false;
 }
 
+/* A voter becomes what it is wanted as: a learner, or nobody. */
+static bool step_unvote(const struct wp_step_view *view, struct wp_step *step, uint64_t id)
+{
+    return wants_learner(view, id) ? step_role(view, step, id, WP_MEMBER_LEARNER)
+                                   : step_remove(view, step, id);
+}
+
+/* Those who vote now must carry the promotion by themselves (cluster/replica.h): of three voters, one of them
+ * dead, two cannot make it four. The dead one goes first; it is missed by nobody. */
+static bool rule_dead(const struct wp_step_view *view, struct wp_step *step)
+{
+    bool waiting = false;
+    for (uint32_t i = 0; i < view->membership->count; i++) {
+        const struct wp_member *member = &view->membership->members[i];
+        waiting = waiting || (member->role == WP_MEMBER_LEARNER && wants_voter(view, member->id) &&
+                                 caught_up(view, member->id));
+    }
+    for (uint32_t i = 0; waiting && i < view->membership->count; i++) {
+        const struct wp_member *member = &view->membership->members[i];
+        if (member->role == WP_MEMBER_VOTER && !wants_voter(view, member->id) &&
+            !reachable(view, member->id) && step_unvote(view, step, member->id)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool rule_promote(const struct wp_step_view *view, struct wp_step *step)
 {
     for (uint32_t i = 0; i < view->membership->count; i++) {
@@ -200,9 +227,7 @@ static bool rule_unwanted(const struct wp_step_view *view, struct wp_step *step)
         if (member->role != WP_MEMBER_VOTER || wants_voter(view, member->id) || member->id == view->self) {
             continue;
         }
-        bool taken = wants_learner(view, member->id) ? step_role(view, step, member->id, WP_MEMBER_LEARNER)
-                                                     : step_remove(view, step, member->id);
-        if (taken) {
+        if (step_unvote(view, step, member->id)) {
             return true;
         }
     }
@@ -227,7 +252,7 @@ static bool rule_hand_over(const struct wp_step_view *view, struct wp_step *step
 void wp_reconcile(const struct wp_step_view *view, struct wp_step *ret_step)
 {
     static bool (*const rules[])(const struct wp_step_view *, struct wp_step *) = {
-        rule_gone, rule_stray_learners, rule_missing, rule_promote, rule_unwanted, rule_hand_over};
+        rule_gone, rule_stray_learners, rule_missing, rule_dead, rule_promote, rule_unwanted, rule_hand_over};
     *ret_step = (struct wp_step){.kind = WP_STEP_NOTHING, .what = ""};
     for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++) {
         if (rules[i](view, ret_step)) {

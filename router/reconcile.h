@@ -5,8 +5,10 @@
  *   1. what can never come back is removed: voters whose node has a newer replica wanted, or is removed;
  *   2. learners that nobody wants go;
  *   3. what is missing is added as learner;
- *   4. wanted voters that have caught up are promoted;
- *   5. only then what is not wanted is removed (or made a learner), the leader itself last, after it handed
+ *   4. once a wanted voter has caught up, voters that are not wanted and not reachable go: with them the
+ *      promotion could not be carried;
+ *   5. wanted voters that have caught up are promoted;
+ *   6. only then what is not wanted is removed (or made a learner), the leader itself last, after it handed
  *      over.
  *
  * A step is taken only when a majority of the voters after it is reachable. */
