@@ -69,7 +69,7 @@ int wp_operator_create(const struct wp_playground *playground, struct wp_operato
     for (unsigned i = 0; i < playground->node_count; i++) {
         const struct wp_playground_node *node = &playground->nodes[i];
         struct way *way = &op->ways[op->way_count];
-        if (node->kind == WP_PLAYGROUND_ROUTER &&
+        if (node->kind == WP_PLAYGROUND_ROUTER && !node->removed &&
             wp_playground_path(playground, node, "admin.sock", way->socket, sizeof way->socket) == WP_OK) {
             memcpy(way->name, node->id, sizeof way->name);
             op->way_count++;

@@ -12,7 +12,7 @@
 
 struct wp_operator;
 
-/* For the routers of `playground` (copied). WP_E_NOMEM. */
+/* For the routers of `playground` (copied) that are part of the cluster. WP_E_NOMEM. */
 int wp_operator_create(const struct wp_playground *playground, struct wp_operator **ret_operator);
 /* For the one router whose admin socket is `path` (copied), outside of a playground. WP_E_NOMEM,
  * WP_E_TOO_LARGE. */

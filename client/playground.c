@@ -91,6 +91,7 @@ static bool node_read(const json_t *object, enum wp_playground_kind kind, struct
         }
     }
     node->joined = json_is_true(json_object_get(object, "joined"));
+    node->removed = json_is_true(json_object_get(object, "removed"));
     const json_t *pid = json_object_get(object, "pid");
     if (json_is_null(pid)) {
         return true;
@@ -192,6 +193,9 @@ static json_t *node_json(const struct wp_playground *playground, const struct wp
     }
     if (node->joined) {
         json_object_set_new(object, "joined", json_true());
+    }
+    if (node->removed) {
+        json_object_set_new(object, "removed", json_true());
     }
     if (node->kind == WP_PLAYGROUND_ROUTER &&
         wp_playground_path(playground, node, "admin.sock", text, sizeof text) == WP_OK) {

@@ -39,8 +39,9 @@ struct wp_playground_process {
 
 struct wp_playground_node {
     enum wp_playground_kind kind;
-    char id[65]; /* "router-1" */
-    bool joined; /* a router that was added to a cluster that was there */
+    char id[65];  /* "router-1" */
+    bool joined;  /* a router that was added to a cluster that was there */
+    bool removed; /* a router that is no part of the cluster any more: not started, not asked */
     uint16_t ports[WP_PLAYGROUND_PORT_COUNT];
     struct wp_playground_process process;
 };

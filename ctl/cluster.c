@@ -109,15 +109,17 @@ static void members_text(const json_t *shard, char *text, size_t size)
 {
     size_t i, used = 0;
     const json_t *member;
+    /* In the meta group routers that do not vote are meant to learn, and stay so. */
+    bool meta = json_integer_value(json_object_get(shard, "shard")) == 0;
     text[0] = '\0';
     json_array_foreach(json_object_get(shard, "members"), i, member)
     {
         const char *role = json_string_value(json_object_get(member, "role"));
         bool learner = role && strcmp(role, "learner") == 0;
         const char *mark = !json_is_true(json_object_get(member, "reachable")) ? " (down)"
-                           : learner                                           ? " (learns)"
-                           : !json_is_true(json_object_get(member, "wanted"))  ? " (leaves)"
-                                                                               : "";
+                           : learner ? (meta ? " (learner)" : " (learns)")
+                           : !json_is_true(json_object_get(member, "wanted")) ? " (leaves)"
+                                                                              : "";
         if (used < size) {
             used += (size_t)snprintf(text + used, size - used, "%s%s%s", used ? ", " : "",
                 json_string_value(json_object_get(member, "node")), mark);
@@ -179,7 +181,10 @@ static void nodes_print(const json_t *nodes)
     size_t i;
     json_array_foreach(nodes, i, node)
     {
-        json_array_append_new(rows, node_row(node));
+        const char *state = json_string_value(json_object_get(node, "state"));
+        if (!state || strcmp(state, "removed") != 0) {
+            json_array_append_new(rows, node_row(node));
+        }
     }
     ctl_print_table(rows, columns);
     json_decref(rows);

@@ -2,6 +2,7 @@
 #include "ctl/goal.h"
 
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -34,6 +35,33 @@ unsigned ctl_moving_count(const json_t *view)
     return count;
 }
 
+bool ctl_text_is(const json_t *object, const char *key, const char *text)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value && strcmp(value, text) == 0;
+}
+
+bool ctl_goal_even(const struct ctl_goal *goal, const json_t *view, char *ret_line, size_t line_size)
+{
+    json_int_t least = INT64_MAX, most = 0;
+    bool listed = false;
+    size_t i;
+    const json_t *node;
+    json_array_foreach(json_object_get(view, "nodes"), i, node)
+    {
+        json_int_t replicas = json_integer_value(json_object_get(node, "replicas"));
+        if (ctl_text_is(node, "state", "active")) {
+            listed = listed || ctl_text_is(node, "node", goal->node);
+            least = replicas < least ? replicas : least;
+            most = replicas > most ? replicas : most;
+        }
+    }
+    snprintf(ret_line, line_size, "%s: routers hold %lld to %lld replicas, %u shards are moving", goal->node,
+        (long long)least, (long long)most, ctl_moving_count(view));
+    return listed && most - least <= 1 && ctl_moving_count(view) == 0 &&
+           json_is_true(json_object_get(view, "safe"));
+}
+
 /* The answer as JSON, or `done` as a sentence. */
 static void answer_print(const struct ctl_arguments *arguments, const json_t *answer, const char *done)
 {
@@ -44,8 +72,7 @@ static void answer_print(const struct ctl_arguments *arguments, const json_t *an
     }
 }
 
-/* With --wait: until the goal is reached, at most --timeout. */
-static int goal_wait(
+int ctl_goal_wait(
     struct ctl_access *access, const struct ctl_arguments *arguments, const struct ctl_goal *goal)
 {
     uint64_t end_us = wp_clock_mono_us() + (uint64_t)arguments->timeout_s * 1000000;
@@ -85,7 +112,7 @@ int ctl_change(const struct ctl_arguments *arguments, const char *path, json_t *
     }
     status = ctl_call(access, "POST", path, body, &answer);
     if (!status && goal) {
-        status = goal_wait(access, arguments, goal);
+        status = ctl_goal_wait(access, arguments, goal);
     }
     if (!status) {
         answer_print(arguments, answer, done);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ctl/goal.h"
+#include "ctl/work.h"
 #include "proto/address.h"
 
 /* --- words
@@ -24,19 +25,13 @@ static json_int_t integer_of(const json_t *object, const char *key)
     return json_integer_value(json_object_get(object, key));
 }
 
-static bool text_is(const json_t *object, const char *key, const char *text)
-{
-    const char *value = json_string_value(json_object_get(object, key));
-    return value && strcmp(value, text) == 0;
-}
-
 /* Nothing is left on the node, in fact and in intention. */
 static bool empty_reached(const struct ctl_goal *goal, const json_t *view, char *ret_line, size_t line_size)
 {
     json_t *name = json_string(goal->node);
     const json_t *node = ctl_row_of(json_object_get(view, "nodes"), "node", name);
     json_decref(name);
-    if (!node || text_is(node, "state", "removed")) {
+    if (!node || ctl_text_is(node, "state", "removed")) {
         return true;
     }
     json_int_t left = integer_of(node, "replicas");
@@ -52,29 +47,7 @@ static bool gone_reached(const struct ctl_goal *goal, const json_t *view, char *
     json_decref(name);
     snprintf(
         ret_line, line_size, "%s: %lld replicas left", goal->node, (long long)integer_of(node, "replicas"));
-    return !node || text_is(node, "state", "removed");
-}
-
-/* Active nodes hold as many replicas as each other, but for one, and nothing moves. */
-static bool even_reached(const struct ctl_goal *goal, const json_t *view, char *ret_line, size_t line_size)
-{
-    json_int_t least = INT64_MAX, most = 0;
-    bool listed = false;
-    size_t i;
-    const json_t *node;
-    json_array_foreach(json_object_get(view, "nodes"), i, node)
-    {
-        json_int_t replicas = integer_of(node, "replicas");
-        if (text_is(node, "state", "active")) {
-            listed = listed || text_is(node, "node", goal->node);
-            least = replicas < least ? replicas : least;
-            most = replicas > most ? replicas : most;
-        }
-    }
-    snprintf(ret_line, line_size, "%s: routers hold %lld to %lld replicas, %u shards are moving", goal->node,
-        (long long)least, (long long)most, ctl_moving_count(view));
-    return listed && most - least <= 1 && ctl_moving_count(view) == 0 &&
-           json_is_true(json_object_get(view, "safe"));
+    return !node || ctl_text_is(node, "state", "removed");
 }
 
 /* --- nodes
@@ -91,15 +64,16 @@ int ctl_node_add(const struct ctl_arguments *arguments)
     if (status) {
         return status;
     }
-    const struct ctl_goal goal = {even_reached, arguments->name, 0};
+    const struct ctl_goal goal = {ctl_goal_even, arguments->name, 0};
     snprintf(done, sizeof done,
         arguments->wait ? "%s is added and has its share of the shards"
                         : "%s is added; its share of the shards moves to it",
         arguments->name);
-    return ctl_change(arguments, "/v1/nodes",
+    status = ctl_change(arguments, "/v1/nodes",
         json_pack("{s:s, s:s, s:s, s:i}", "node", arguments->name, "endpoint", arguments->endpoint, "key",
             arguments->key, "reactors", (int)arguments->reactors),
         &goal, done);
+    return status || arguments->socket ? status : ctl_work_mark(arguments, arguments->name, false);
 }
 
 /* POST /v1/nodes/NAME/VERB. */
@@ -116,7 +90,9 @@ static int node_change(const struct ctl_arguments *arguments, const char *verb, 
     const struct ctl_goal goal = {reached, arguments->name, 0};
     snprintf(path, sizeof path, "/v1/nodes/%s/%s", arguments->name, verb);
     snprintf(done, sizeof done, "%s %s", arguments->name, arguments->wait ? ended : started);
-    return ctl_change(arguments, path, body, &goal, done);
+    status = ctl_change(arguments, path, body, &goal, done);
+    bool goes = strcmp(verb, "remove") == 0 || strcmp(verb, "replace") == 0;
+    return status || !goes || arguments->socket ? status : ctl_work_mark(arguments, arguments->name, true);
 }
 
 int ctl_node_drain(const struct ctl_arguments *arguments)
@@ -128,7 +104,7 @@ int ctl_node_drain(const struct ctl_arguments *arguments)
 
 int ctl_node_revive(const struct ctl_arguments *arguments)
 {
-    return node_change(arguments, "revive", NULL, even_reached,
+    return node_change(arguments, "revive", NULL, ctl_goal_even,
         "is active again: its share of the shards moves to it",
         "is active again and has its share of the shards");
 }

@@ -97,13 +97,14 @@ static int status_print(struct ctl_work *work, const struct ctl_arguments *argum
         json_t *row = json_array_get(list, counts[node->kind]++);
         char why[256];
         enum ctl_node_state state = ctl_node_state_get(work->op, node, why, sizeof why);
-        json_object_set_new(row, "state", json_string(ctl_node_state_name(state)));
+        bool over = node->removed && state == CTL_NODE_DOWN;
+        json_object_set_new(row, "state", json_string(over ? "removed" : ctl_node_state_name(state)));
         json_object_set_new(row, "reason", why[0] ? json_string(why) : json_null());
         if (state == CTL_NODE_DOWN) {
             json_object_set_new(row, "pid", json_null());
         }
         json_array_append(rows, row);
-        *ret_all_ready = *ret_all_ready && state == CTL_NODE_READY;
+        *ret_all_ready = *ret_all_ready && (node->removed || state == CTL_NODE_READY);
     }
     if (arguments->json) {
         ctl_print_json(root);

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "ctl/file.h"
+#include "ctl/goal.h"
 #include "ctl/keygen.h"
 #include "ctl/layout.h"
 #include "ctl/lifecycle.h"
@@ -119,6 +120,19 @@ static void give_up(struct ctl_work *work, struct wp_playground_node *node)
     ctl_work_save(work);
 }
 
+static int share_wait(const struct ctl_arguments *arguments, const struct wp_playground_node *node)
+{
+    const struct ctl_goal goal = {ctl_goal_even, node->id, 0};
+    struct ctl_access *access;
+    int status = ctl_access_open(arguments, &access);
+    if (status) {
+        return status;
+    }
+    status = ctl_goal_wait(access, arguments, &goal);
+    ctl_access_close(&access);
+    return status;
+}
+
 static void added_print(const struct ctl_arguments *arguments, const struct wp_playground_node *node)
 {
     char endpoint[32];
@@ -129,8 +143,8 @@ static void added_print(const struct ctl_arguments *arguments, const struct wp_p
         ctl_print_json(root);
         json_decref(root);
     } else {
-        printf("%s (pid %d) is added; its share of the shards moves to it: wardpostctl cluster status\n",
-            node->id, (int)node->process.pid);
+        printf("%s (pid %d) is added%s\n", node->id, (int)node->process.pid,
+            arguments->wait ? " and has its share of the shards" : "; its share of the shards moves to it");
     }
 }
 
@@ -155,9 +169,14 @@ int ctl_playground_router_add(const struct ctl_arguments *arguments)
     status = status ? status : cluster_tell(work, node, key);
     if (status) {
         give_up(work, node);
-    } else {
-        added_print(arguments, node);
+        ctl_work_close(&work);
+        return status;
     }
-    ctl_work_close(&work);
+    const struct wp_playground_node added = *node;
+    ctl_work_close(&work); /* others may work on the playground while this one waits */
+    status = arguments->wait ? share_wait(arguments, &added) : CTL_OK;
+    if (!status) {
+        added_print(arguments, &added);
+    }
     return status;
 }

@@ -19,7 +19,7 @@ const struct ctl_verb ctl_verbs[] = {
     {"playground start", NULL, "start one process again and wait until it is ready",
         "wardpostctl playground start --node router-1", FOR_NODE | FOR_START, ctl_playground_start},
     {"playground router-add", NULL, "add a router to a playground that runs: files, process, node add",
-        "wardpostctl playground router-add", FOR_START, ctl_playground_router_add},
+        "wardpostctl playground router-add --wait", FOR_START | FOR_WAIT, ctl_playground_router_add},
     {"user add", "NAME", "add a user", "wardpostctl user add alice", FOR_CLUSTER, ctl_user_add},
     {"user list", NULL, "list the users", "wardpostctl user list -o json", FOR_CLUSTER, ctl_user_list},
     {"device add", "USER/DEVICE", "add a device and print its secret, once",

@@ -105,7 +105,7 @@ int ctl_work_start(
     int error = WP_OK;
     for (unsigned i = 0; i < playground->node_count && !error; i++) {
         struct wp_playground_node *node = &playground->nodes[i];
-        if ((only && node != only) || wp_playground_process_alive(&node->process)) {
+        if ((only ? node != only : node->removed) || wp_playground_process_alive(&node->process)) {
             continue;
         }
         error = ctl_node_spawn(playground, node, arguments, work->text, sizeof work->text);
@@ -115,7 +115,7 @@ int ctl_work_start(
         }
     }
     for (unsigned i = 0; i < playground->node_count && !error; i++) {
-        if (!only || &playground->nodes[i] == only) {
+        if (only ? &playground->nodes[i] == only : !playground->nodes[i].removed) {
             error = ctl_node_ready_wait(playground, work->op, &playground->nodes[i], arguments->timeout_s,
                 work->text, sizeof work->text);
         }
@@ -134,5 +134,21 @@ int ctl_work_start(
         }
     }
     ctl_work_save(work);
+    return status;
+}
+
+int ctl_work_mark(const struct ctl_arguments *arguments, const char *id, bool removed)
+{
+    struct ctl_work *work;
+    int status = ctl_work_open(arguments, true, &work);
+    if (status) {
+        return status;
+    }
+    struct wp_playground_node *node = wp_playground_find(&work->playground, id);
+    if (node && node->removed != removed) {
+        node->removed = removed;
+        status = ctl_work_save(work);
+    }
+    ctl_work_close(&work);
     return status;
 }

@@ -25,4 +25,8 @@ int ctl_work_save(struct ctl_work *work);
 int ctl_work_start(
     struct ctl_work *work, const struct ctl_arguments *arguments, struct wp_playground_node *only);
 
+/* Notes that the router `id` is no part of the cluster any more, or is again. One that the playground does
+ * not have is fine. */
+int ctl_work_mark(const struct ctl_arguments *arguments, const char *id, bool removed);
+
 #endif

@@ -64,6 +64,18 @@ uint32_t wp_overview_in_step(const struct wp_overview_group *group)
     return count;
 }
 
+/* Voters in step, wanted or not: so many have what was accepted. */
+static uint32_t voters_in_step(const struct wp_overview_group *group)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; group->leader && i < group->member_count; i++) {
+        const struct wp_overview_member *member = &group->members[i];
+        count +=
+            member->voter && member->reachable && member->has_lag && member->lag <= WP_OVERVIEW_STEP_LAG_MAX;
+    }
+    return count;
+}
+
 bool wp_overview_moving(const struct wp_overview_group *group)
 {
     uint32_t voters = 0, unwanted = 0;
@@ -157,10 +169,10 @@ static bool leaderless(const struct wp_overview_group *group, uint32_t number)
     return group->leader == 0;
 }
 
-/* Led, with exactly so many of its wanted replicas in step while more are wanted. */
+/* Led, with exactly so many of its voters in step while more replicas are wanted. */
 static bool short_of(const struct wp_overview_group *group, uint32_t in_step)
 {
-    return group->leader && !wp_overview_safe(group) && wp_overview_in_step(group) == in_step;
+    return group->leader && in_step < group->wanted_count && voters_in_step(group) == in_step;
 }
 
 static bool unsafe(const struct wp_overview_group *group, uint32_t number)
@@ -227,16 +239,17 @@ static void groups_judge(const struct wp_overview *overview, struct wp_judgement
                 shards, count == 1 ? "s" : "", in_step, overview->replication);
         }
     }
-    if (meta->known && meta->leader && !wp_overview_safe(meta)) {
+    if (meta->known && meta->leader && voters_in_step(meta) < meta->wanted_count) {
         struct wp_alarm *alarm = alarm_add(judgement, WP_ALARM_BEHIND, "meta");
         snprintf(alarm->text, sizeof(alarm->text), "the meta group runs on %u of %u replicas",
-            wp_overview_in_step(meta), meta->wanted_count);
+            voters_in_step(meta), meta->wanted_count);
     }
 }
 
 /* The most important alarms in one sentence: what is wrong with nodes, then what that means for shards. */
 static void summary_write(const struct wp_overview *overview, struct wp_judgement *judgement)
 {
+    char shards[192];
     size_t used = 0;
     if (judgement->safe && judgement->alarm_count == 0) {
         snprintf(judgement->summary, sizeof(judgement->summary),
@@ -246,6 +259,12 @@ static void summary_write(const struct wp_overview *overview, struct wp_judgemen
         return;
     }
     judgement->summary[0] = '\0';
+    if (judgement->alarm_count == 0) {
+        uint32_t count = shards_text(overview, unsafe, 0, shards);
+        snprintf(judgement->summary, sizeof(judgement->summary), "%s%s %s moving to other routers",
+            count ? count == 1 ? "shard " : "shards " : "the meta group", shards, count > 1 ? "are" : "is");
+        return;
+    }
     for (uint32_t i = 0; i < judgement->alarm_count && used + 1 < sizeof(judgement->summary); i++) {
         used += (size_t)snprintf(judgement->summary + used, sizeof(judgement->summary) - used, "%s%s",
             used ? "; " : "", judgement->alarms[i].text);
