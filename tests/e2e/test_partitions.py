@@ -17,6 +17,8 @@ from netns import make_lab
 from rawmqtt import PUBACK, Closed, Device, new_id
 from traffic import Receiver, Sender, compare
 
+# One cluster at a time: the bounds are of real time, and three clusters on two cores would test the machine.
+pytestmark = pytest.mark.xdist_group("partitions")
 SEED = int(os.environ.get("WP_SEED", time.time_ns() % 1_000_000))
 GOES_ON_S = 4
 HEALED_S = 10
@@ -36,6 +38,13 @@ def cluster(playground_folder, request):
         if cluster:
             cluster.destroy(keep=request.session.testsfailed > 0)
         lab.close()
+
+
+@pytest.fixture(autouse=True)
+def healed_afterwards(cluster):
+    """A case that fails leaves no cut behind for the next one."""
+    yield
+    cluster.lab.heal()
 
 
 class Probe:
