@@ -133,9 +133,31 @@ bool wp_plan_holds(const struct wp_plan_view *view, uint32_t number)
 /* --- one change -------------------------------------------------------------------------------------------
  */
 
+/* Voters that lose their vote before anything else happens: their node is given up and not there. */
+static uint32_t voters_lost(const struct wp_plan_view *view, uint32_t group)
+{
+    const struct wp_membership *membership = &view->groups[group].membership;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < membership->count; i++) {
+        const struct wp_member *member = &membership->members[i];
+        const struct wp_roster_node *node = wp_roster_node(view->roster, wp_raft_id_node(member->id));
+        count += member->role == WP_MEMBER_VOTER && (!node || node->replacing) &&
+                 !node_reachable(view, wp_raft_id_node(member->id));
+    }
+    return count;
+}
+
+/* For a moment the new replica is a voter beside the old one, and cannot vote itself before it heard of that:
+ * a majority of one voter more must be there among those that vote now. So a group with one voter never
+ * moves, and one of three with a voter down waits until it is back, or given up. */
 static bool may_move(const struct wp_plan_view *view, uint32_t group)
 {
-    return !wp_plan_moving(view, group) && wp_plan_majority(view, group, 0);
+    const struct wp_membership *membership = &view->groups[group].membership;
+    if (wp_plan_moving(view, group) || !wp_plan_majority(view, group, 0)) {
+        return false;
+    }
+    uint32_t voters = wp_membership_voter_count(membership) - voters_lost(view, group);
+    return voters_reachable(view, group, 0) > (voters + 1) / 2;
 }
 
 void wp_plan_move(

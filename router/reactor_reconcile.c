@@ -52,6 +52,14 @@ static void peer_add(const struct shard *shard, uint64_t id, uint64_t membership
     }
 }
 
+/* The operator says that the node is dead, and so it looks. Its voter goes first, wanted or not: with the
+ * dead one among four, the two that live are no majority, and who is promoted cannot vote before it knows of
+ * it. */
+static bool lost(const struct shard *shard, const struct wp_roster_node *node, uint64_t id)
+{
+    return node->replacing && id != shard->replica && !id_reachable(shard, id);
+}
+
 static void view_fill(const struct shard *shard, const struct wp_membership *membership,
     uint64_t membership_index, struct parts *parts, struct wp_step_view *view)
 {
@@ -77,7 +85,7 @@ static void view_fill(const struct shard *shard, const struct wp_membership *mem
     for (uint32_t i = 0; i < membership->count; i++) {
         uint64_t id = membership->members[i].id;
         const struct wp_roster_node *node = wp_roster_node(roster, wp_raft_id_node(id));
-        if (!node || node->state == WP_NODE_REMOVED) {
+        if (!node || node->state == WP_NODE_REMOVED || lost(shard, node, id)) {
             parts->gone[view->gone_count++] = id;
         }
         if (!wp_membership_find(&parts->wanted, id)) {
