@@ -1,12 +1,13 @@
-/* Why stop and wait: each source has one Transfer open towards each destination, with all that gathered
- * meanwhile in the next one. So load makes transfers larger, not more, order needs no care, and what is open
- * is bounded.
+/* Why mostly stop and wait: a source has one Transfer of receipts open towards each destination, and all that
+ * gathered meanwhile leaves with the next. So load makes transfers larger, not more. A message to a team does
+ * not wait for an answer: it follows at once, behind what is open, in the order of the link.
  *
  * Invariants
  *   1. Only a leader sends, and what it sends stands in its applied state.
  *   2. An item counts as arrived when the destination's leader answered a watermark at or above it; it is
  * deleted by OUTBOX_ADVANCE alone.
- *   3. A Transfer without an answer is given up after RETRY_MS and sent again to whoever leads then. */
+ *   3. What is open is given up after RETRY_MS without an answer, after a refusal, and when the last answer
+ * left a gap: then everything after `arrived` is sent again, to whoever leads. */
 #include "router/reactor_outbox.h"
 
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 #define GATHER_RECEIPTS 256u /* but not when so many are there */
 #define BATCH_BYTES (256u * 1024)
 #define BATCH_ITEMS 256u
+#define OPEN_MAX 8u     /* Transfers without an answer */
 #define RETRY_MS 500u   /* without an answer */
 #define REFUSED_MS 100u /* after one that was no leader, or could not take it now */
 #define ADVANCE_MS 200u /* arrived items are deleted after it at the latest */
@@ -31,8 +33,9 @@ struct outbox_send {
     uint64_t arrived;    /* watermark answered */
     uint64_t arrived_ms; /* since when an OUTBOX_ADVANCE for it is owed; 0 = it is not */
     uint64_t since_ms;   /* since when something waits to be sent; 0 = nothing */
-    uint64_t retry_ms;   /* a Transfer is open, or was refused: nothing is sent before */
-    bool open;
+    uint64_t sent;       /* of the open Transfers the last item; 0 = none is open */
+    uint64_t retry_ms;   /* when what is open is given up; with none open: nothing is sent before */
+    uint32_t open;       /* Transfers without an answer */
 };
 
 struct outbox_sends {
@@ -202,16 +205,28 @@ static void batch_fill(const struct shard *shard, uint32_t destination, uint64_t
     }
 }
 
+/* Everything that has not arrived, not before `at_ms`. */
+static void send_again(struct outbox_send *send, uint64_t at_ms)
+{
+    send->open = 0;
+    send->sent = 0;
+    send->retry_ms = at_ms;
+}
+
 static void destination_pump(struct shard *shard, uint32_t destination)
 {
     struct outbox_send *send = &shard->sends->to[destination];
     uint64_t now_ms = shard->reactor->mono_ms;
     struct wp_outbox_view view;
-    if (now_ms < send->retry_ms || !wp_machine_outbox(shard->machine, destination, &view)) {
+    if (send->open > 0 && now_ms >= send->retry_ms) {
+        send_again(send, 0);
+    }
+    if (!wp_machine_outbox(shard->machine, destination, &view) ||
+        (send->open == 0 && now_ms < send->retry_ms)) {
         return;
     }
-    uint64_t first = send->arrived + 1 > view.first ? send->arrived + 1 : view.first;
-    send->open = false;
+    uint64_t done = send->arrived > send->sent ? send->arrived : send->sent;
+    uint64_t first = done + 1 > view.first ? done + 1 : view.first;
     if (first > view.last) {
         send->since_ms = 0;
         return;
@@ -219,8 +234,8 @@ static void destination_pump(struct shard *shard, uint32_t destination)
     send->since_ms = send->since_ms ? send->since_ms : now_ms;
     struct batch batch;
     batch_fill(shard, destination, first, &batch);
-    bool due = batch.team || batch.receipts >= GATHER_RECEIPTS || now_ms >= send->since_ms + GATHER_MS;
-    if (!due) {
+    bool gathered = batch.receipts >= GATHER_RECEIPTS || now_ms >= send->since_ms + GATHER_MS;
+    if (batch.team ? send->open == OPEN_MAX : send->open > 0 || !gathered) {
         return;
     }
     Wp__Transfer transfer = WP__TRANSFER__INIT;
@@ -229,10 +244,14 @@ static void destination_pump(struct shard *shard, uint32_t destination)
     transfer.first = first;
     transfer.items = batch.items;
     transfer.n_items = batch.count;
-    int error = transfer_send(shard, &transfer);
-    send->open = error == WP_OK;
-    send->retry_ms = now_ms + (error ? REFUSED_MS : RETRY_MS);
-    send->since_ms = error ? send->since_ms : 0;
+    if (transfer_send(shard, &transfer)) {
+        send_again(send, now_ms + REFUSED_MS);
+        return;
+    }
+    send->open++;
+    send->sent = first + batch.count - 1;
+    send->retry_ms = now_ms + RETRY_MS;
+    send->since_ms = 0;
 }
 
 void wp_outbox_pump(struct shard *shard, bool tick)
@@ -257,12 +276,13 @@ void wp_transfer_replied(struct wp_reactor *reactor, const ProtobufCMessage *mes
     }
     struct outbox_send *send = &shard->sends->to[reply->destination];
     if (reply->error) {
-        send->retry_ms = send->open ? reactor->mono_ms + REFUSED_MS : send->retry_ms;
-        send->open = false;
+        send_again(send, reactor->mono_ms + REFUSED_MS);
         return;
     }
-    send->retry_ms = 0;
-    send->open = false;
+    send->open -= send->open > 0;
+    if (send->open == 0) {
+        send_again(send, 0);
+    }
     shard->sends->news = true;
     if (reply->watermark <= send->arrived) {
         return;
