@@ -75,3 +75,37 @@ def test_a_directory_that_was_rolled_back_is_rebuilt_too(cluster):
     copy.rename(data(cluster, "router-3"))
     cluster.start("router-3")
     rebuilt(cluster, "router-3", senders, receiving)
+
+
+def replicas(playground):
+    """Replicas that are wanted on each router."""
+    return {node["node"]: node["replicas"] for node in playground.admin("GET", "/v1/cluster")["nodes"]}
+
+
+def test_a_fourth_router_comes_and_the_first_one_goes_under_load(cluster):
+    senders, receiving = under_load(cluster)
+    cluster.ctl_json("playground", "router-add", timeout_s=120)
+    wait_until(lambda: whole(cluster) and set(replicas(cluster).values()) == {6}, 90, "an even share for the fourth")
+    assert max(int(n) for n in re.findall(r"move_planned shard=\d+ from=\d+ to=(\d+)", logs(cluster))) == 4
+    before = [len(sender.acknowledged) for sender in senders]
+    cluster.ctl("node", "drain", "router-1")
+    wait_until(lambda: whole(cluster) and replicas(cluster)["router-1"] == 0, 90, "the first is drained")
+    cluster.ctl("node", "remove", "router-1")
+    cluster.kill("router-1", signal="TERM")
+    after = [len(sender.acknowledged) for sender in senders]
+    assert all(n > m for n, m in zip(after, before))
+    wait_until(lambda: all(len(sender.acknowledged) > n + 10 for sender, n in zip(senders, after)), 30, "service of three")
+    finish_and_compare(cluster, senders, receiving)
+
+
+def test_a_dead_router_is_replaced_by_the_others(cluster):
+    senders, receiving = under_load(cluster)
+    cluster.ctl_json("playground", "router-add", timeout_s=120)
+    cluster.kill("router-2")
+    cluster.ctl("node", "replace", "router-2", check=None)
+    def replaced():
+        nodes = cluster.admin("GET", "/v1/cluster")["nodes"]
+        return whole(cluster) and all(node["state"] == "removed" for node in nodes if node["node"] == "router-2")
+    wait_until(replaced, 120, "the dead router has no replica left and is removed")
+    assert {name: n for name, n in replicas(cluster).items() if n} == {f"router-{i}": 8 for i in (1, 3, 4)}
+    finish_and_compare(cluster, senders, receiving)
