@@ -52,9 +52,9 @@ class Probe:
                 packet = self.device.receive(0.0001)
             except TimeoutError:
                 return
-            if packet.kind == PUBACK:
-                row = self.open.pop(packet.id)
-                row[1], row[2] = time.monotonic(), packet.code
+            assert packet.kind == PUBACK, f"{self.person[0]} was told {packet}"
+            row = self.open.pop(packet.id)
+            row[1], row[2] = time.monotonic(), packet.code
 
 
 class Prober(threading.Thread):
