@@ -52,7 +52,7 @@ struct ctl_arguments {
     const char *name;                 /* the first of them, or NULL */
     char *const *all_words;           /* of a verb that takes any number of them */
     unsigned word_count;
-    bool from_oldest;
+    const char *from; /* now, oldest; NULL = as the policy says */
 };
 
 /* One function per verb; returns an exit status and has printed what there is to say. */
@@ -86,6 +86,8 @@ int ctl_node_replace(const struct ctl_arguments *arguments);
 int ctl_gateway_add(const struct ctl_arguments *arguments);
 int ctl_gateway_list(const struct ctl_arguments *arguments);
 int ctl_gateway_revoke(const struct ctl_arguments *arguments);
+int ctl_policy_list(const struct ctl_arguments *arguments);
+int ctl_policy_set(const struct ctl_arguments *arguments);
 int ctl_shard_move(const struct ctl_arguments *arguments);
 int ctl_shard_list(const struct ctl_arguments *arguments);
 int ctl_shard_transfer(const struct ctl_arguments *arguments);

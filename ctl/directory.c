@@ -118,7 +118,10 @@ int ctl_device_add(const struct ctl_arguments *arguments)
         return status;
     }
     snprintf(request, sizeof request, "/v1/users/%s/devices", user);
-    json_t *body = json_pack("{s:s, s:b}", "device", device, "from_oldest", arguments->from_oldest);
+    json_t *body = json_pack("{s:s}", "device", device);
+    if (arguments->from) {
+        json_object_set_new(body, "from_oldest", json_boolean(strcmp(arguments->from, "oldest") == 0));
+    }
     status = ctl_call(access, "POST", request, body, &answer);
     if (status) {
         ctl_access_close(&access);

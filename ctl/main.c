@@ -209,8 +209,8 @@ static int option_take(int id, const char *value, struct ctl_arguments *argument
     case OPTION_ENV:
         return environment_parse(value, arguments);
     case OPTION_FROM:
-        arguments->from_oldest = strcmp(value, "oldest") == 0;
-        return arguments->from_oldest || strcmp(value, "now") == 0
+        arguments->from = value;
+        return strcmp(value, "oldest") == 0 || strcmp(value, "now") == 0
                    ? CTL_OK
                    : ctl_fail(CTL_USAGE, "--from \"%s\" is neither now nor oldest", value);
     case OPTION_ENDPOINT:

@@ -248,8 +248,11 @@ static struct admin_answer route_user(struct wp_admin *admin, const struct wp_ma
     }
     if (count == 4 && !strcmp(parts[3], "devices") && !strcmp(request->method, "POST")) {
         const char *device = body_name(body, "device");
-        bool from_oldest = json_is_true(json_object_get(body, "from_oldest"));
-        return device ? admin_device_add(admin, user, device, from_oldest)
+        const json_t *oldest = json_object_get(body, "from_oldest");
+        enum device_from from = !json_is_boolean(oldest) ? DEVICE_FROM_POLICY
+                                : json_is_true(oldest)   ? DEVICE_FROM_OLDEST
+                                                         : DEVICE_FROM_NOW;
+        return device ? admin_device_add(admin, user, device, from)
                       : admin_refusal(WP_E_INVALID, "the body must be {\"device\": NAME} with a valid name");
     }
     if (count == 5 && !strcmp(parts[3], "devices") && !strcmp(request->method, "DELETE")) {
@@ -304,6 +307,9 @@ static struct admin_answer route(
         const char *name = count == 4 ? parts[2] : NULL;
         const char *verb = count == 4 ? parts[3] : NULL;
         return (parts[1][0] == 'n' ? admin_nodes : admin_gateways)(admin, request->method, name, verb, body);
+    }
+    if ((count == 2 || count == 3) && !strcmp(parts[1], "policies")) {
+        return admin_policies(admin, request->method, count == 3 ? parts[2] : NULL, body);
     }
     if (count == 2 && get && !strcmp(parts[1], "users")) {
         return users_get(admin, request);

@@ -181,6 +181,14 @@ static int propose_gateway_revoke(struct change *change, struct wp_reactor *reac
     return wp_reactor_meta_propose(reactor, change->command, &command.base, &change->answer, 0);
 }
 
+static int propose_policy(struct change *change, struct wp_reactor *reactor)
+{
+    Wp__MetaPolicy command = WP__META_POLICY__INIT;
+    command.key = change->asked.name;
+    command.value = change->asked.value;
+    return wp_reactor_meta_propose(reactor, change->command, &command.base, &change->answer, 0);
+}
+
 static int propose_level(struct change *change, struct wp_reactor *reactor)
 {
     Wp__MetaFeatureLevel command = WP__META_FEATURE_LEVEL__INIT;
@@ -198,6 +206,7 @@ static void change_run(struct admin_task *task, struct wp_reactor *reactor, uint
         [WP_META_GATEWAY_ADD] = propose_gateway_add,
         [WP_META_GATEWAY_REVOKE] = propose_gateway_revoke,
         [WP_META_FEATURE_LEVEL] = propose_level,
+        [WP_META_POLICY] = propose_policy,
     };
     (void)reactor_index;
     struct change *change = task->data;

@@ -13,6 +13,7 @@ struct admin_change {
     char key[WP_KEY_TEXT_SIZE];
     uint32_t reactors;
     enum wp_node_state state; /* NODE_STATE */
+    char value[WP_POLICY_VALUE_SIZE]; /* POLICY */
     uint32_t shard;
     uint32_t level;
 };

@@ -75,6 +75,10 @@ struct admin_answer admin_gateways(
 struct admin_answer admin_shard_move(struct wp_admin *admin, uint32_t shard, const json_t *body);
 struct admin_answer admin_upgrade(struct wp_admin *admin);
 
+/* admin_policy.c: `name` of the path, NULL without */
+struct admin_answer admin_policies(
+    struct wp_admin *admin, const char *method, const char *name, const json_t *body);
+
 /* admin_cluster.c */
 struct admin_answer admin_cluster(struct wp_admin *admin);
 struct admin_answer admin_shard_transfer(struct wp_admin *admin, uint32_t shard, const char *name);
@@ -88,10 +92,13 @@ json_t *admin_alarms_pack(const struct wp_judgement *judgement);
 struct admin_answer admin_route_team(struct wp_admin *admin, const struct wp_management_request *request,
     const char *const *parts, size_t count, const json_t *body, bool any);
 
+/* Where a device begins that is not the first one of its user. */
+enum device_from { DEVICE_FROM_POLICY, DEVICE_FROM_NOW, DEVICE_FROM_OLDEST };
+
 /* admin_write.c */
 struct admin_answer admin_user_add(struct wp_admin *admin, const char *user);
 struct admin_answer admin_device_add(
-    struct wp_admin *admin, const char *user, const char *device, bool from_oldest);
+    struct wp_admin *admin, const char *user, const char *device, enum device_from from);
 struct admin_answer admin_device_remove(struct wp_admin *admin, const char *user, const char *device);
 struct admin_answer admin_provision(struct wp_admin *admin, const json_t *users);
 

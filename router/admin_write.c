@@ -11,15 +11,17 @@
 #include "base/error.h"
 #include "proto/frame.h"
 #include "router/admin_state.h"
+#include "router/policy.h"
+#include "router/reactor_meta.h"
 
 #define SECRET_BYTES 32u
 #define SECRET_TEXT_SIZE 44u /* base64url of 32 bytes without padding, and the end mark */
 #define BATCH_ITEMS_MAX 400000u
 
 struct item {
-    uint8_t command;  /* WP_COMMAND_USER_ADD, DEVICE_ADD, DEVICE_REMOVE */
-    bool exists_fine; /* USER_ADD: an existing user is no error */
-    bool from_oldest; /* DEVICE_ADD */
+    uint8_t command;       /* WP_COMMAND_USER_ADD, DEVICE_ADD, DEVICE_REMOVE */
+    bool exists_fine;      /* USER_ADD: an existing user is no error */
+    enum device_from from; /* DEVICE_ADD */
     uint32_t shard;
     int error; /* outcome */
     char user[WP_NAME_SIZE_MAX + 1];
@@ -103,6 +105,11 @@ static void item_answered(struct wp_answer *answer, uint32_t index, int error)
     part_close_one(part);
 }
 
+static bool policy_oldest(const struct wp_reactor *reactor)
+{
+    return wp_policy_get(wp_reactor_roster(reactor), WP_POLICY_LATE_DEVICE) == WP_LATE_DEVICE_OLDEST;
+}
+
 static int item_propose(struct wp_reactor *reactor, struct wp_admin *admin, struct item *item, uint32_t index,
     struct batch_part *part)
 {
@@ -116,7 +123,8 @@ static int item_propose(struct wp_reactor *reactor, struct wp_admin *admin, stru
     if (item->command == WP_COMMAND_DEVICE_ADD) {
         wp_machine_secret_hash(admin->config.secret_key, wp_slice(item->secret, strlen(item->secret)), hash);
         device_add.secret_hash = (ProtobufCBinaryData){sizeof(hash), hash};
-        device_add.from_oldest = item->from_oldest;
+        device_add.from_oldest =
+            item->from == DEVICE_FROM_POLICY ? policy_oldest(reactor) : item->from == DEVICE_FROM_OLDEST;
         message = &device_add.base;
     } else if (item->command == WP_COMMAND_DEVICE_REMOVE) {
         message = &device_remove.base;
@@ -218,7 +226,7 @@ static struct admin_answer added_pack(const struct item *item)
 }
 
 static struct admin_answer one(
-    struct wp_admin *admin, uint8_t command, const char *user, const char *device, bool from_oldest)
+    struct wp_admin *admin, uint8_t command, const char *user, const char *device, enum device_from from)
 {
     struct admin_task *task = batch_task(admin);
     if (!task) {
@@ -226,7 +234,7 @@ static struct admin_answer one(
     }
     struct item *item = batch_add(admin, task->data, command, user, device);
     if (item) {
-        item->from_oldest = from_oldest;
+        item->from = from;
     }
     int error = item ? batch_perform(admin, task) : WP_E_NOMEM;
     struct admin_answer answer;
@@ -243,18 +251,18 @@ static struct admin_answer one(
 
 struct admin_answer admin_user_add(struct wp_admin *admin, const char *user)
 {
-    return one(admin, WP_COMMAND_USER_ADD, user, NULL, false);
+    return one(admin, WP_COMMAND_USER_ADD, user, NULL, DEVICE_FROM_POLICY);
 }
 
 struct admin_answer admin_device_add(
-    struct wp_admin *admin, const char *user, const char *device, bool from_oldest)
+    struct wp_admin *admin, const char *user, const char *device, enum device_from from)
 {
-    return one(admin, WP_COMMAND_DEVICE_ADD, user, device, from_oldest);
+    return one(admin, WP_COMMAND_DEVICE_ADD, user, device, from);
 }
 
 struct admin_answer admin_device_remove(struct wp_admin *admin, const char *user, const char *device)
 {
-    return one(admin, WP_COMMAND_DEVICE_REMOVE, user, device, false);
+    return one(admin, WP_COMMAND_DEVICE_REMOVE, user, device, DEVICE_FROM_POLICY);
 }
 
 static int provision_row(struct wp_admin *admin, struct batch *batch, const json_t *row)

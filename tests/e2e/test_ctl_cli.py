@@ -11,7 +11,7 @@ VERBS = ["playground up", "playground down", "playground status", "playground ki
          "user list", "device add", "device list", "device remove", "team add", "team list", "team remove", "team member add",
          "team member list", "team member remove", "status", "cluster status",
          "cluster await-safe", "cluster upgrade", "node add", "node list", "node drain", "node revive", "node remove", "node replace",
-         "gateway add", "gateway list", "gateway revoke", "shard list", "shard transfer", "shard move", "keygen id",
+         "gateway add", "gateway list", "gateway revoke", "policy list", "policy set", "shard list", "shard transfer", "shard move", "keygen id",
          "keygen cluster", "keygen curve"]
 USAGE, REFUSED, NOT_FOUND, UNAVAILABLE, IO = 64, 65, 66, 69, 74
 
