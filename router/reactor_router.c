@@ -192,6 +192,9 @@ static void take_raft(struct wp_reactor *reactor, struct peer *peer, const Proto
         frame_refuse(reactor, peer, "not-our-replica");
         return;
     }
+    /* A lease counts from readings that were taken after what they are for had come: a reactor that was
+     * stopped reads old frames first. */
+    wp_reactor_clock(reactor);
     int error =
         wp_group_receive(shard->group, reactor->mono_ms, raft->from, wp_slice(raft->rpc.data, raft->rpc.len));
     if (error && wp_error_class(error) == WP_CLASS_PEER) {

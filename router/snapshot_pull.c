@@ -2,16 +2,14 @@
  * each shard, and several at once would take the disk from those that work.
  *
  *     PULLING --last chunk--> DRAINING --log done, no reads--> REPLACING --installed--> (open again)
- *        |  ^                                                                              |
+ *        |  ^                    (snapshot_replace.c)                                      |
  *        |  '- session gone: begin again                                                   '- refused: open
  * again
  *        '---- no progress for 60 s, offer outdated, damage: given up
  *
  * Invariants
  *   1. Until the last chunk is there the shard works as before: a pull that fails costs nothing.
- *   2. From DRAINING on the shard has no group, machine or dispatch that anybody else sees; the old group is
- * freed only when the log has completed its writes.
- *   3. A worker has the pull while `busy`; meanwhile this thread only notes that it was cancelled. */
+ *   2. A worker has the pull while `busy`; meanwhile this thread only notes that it was cancelled. */
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,44 +18,12 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "router/reactor_router.h"
+#include "router/snapshot_inner.h"
 
 #define PROGRESS_MS_MAX 60000u
 #define ASK_AGAIN_MS 2000u
 #define AFTER_FAILURE_MS 5000u
 #define CHUNK_ARENA_BYTES (16u * 1024 * 1024)
-
-enum pull_phase { PULLING, DRAINING, DRAINED, REPLACING };
-
-struct snapshot_pull {
-    enum link_kind kind; /* first: a link_user */
-    enum pull_phase phase;
-    struct wp_reactor *reactor;
-    struct wp_link *link;
-    uint32_t group;
-    uint64_t replica; /* ours; raft id */
-    uint64_t from;    /* of the source */
-    uint64_t offer_term;
-    uint64_t session;
-    uint64_t chunk; /* number of the one that is asked for */
-    bool up;
-    bool cancelled;
-    uint64_t began_ms, asked_ms, progress_ms;
-    uint64_t row_count, byte_count;
-
-    bool busy;
-    uv_work_t work;
-    struct wp_bytes *payload; /* of the chunk at work */
-    struct wp_state_install *install;
-    bool membership_seen;
-    uint64_t index, term, leader_term;
-    bool last;
-    int error;
-
-    struct wp_reactor_job drained;
-    struct wp_group *group_closed;
-    struct wp_machine *machine; /* loaded by the worker after the installation */
-};
 
 static void pull_free(struct snapshot_pull *pull)
 {
@@ -75,8 +41,8 @@ static void pull_overtaken(struct snapshot_pull *pull)
         (unsigned long long)pull->index);
 }
 
-/* Ends a pull; whoever needs a snapshot is offered one again. */
-static void pull_end(struct snapshot_pull *pull, int error, const char *why)
+/* Whoever needs a snapshot is offered one again. */
+void wp_snapshot_pull_end(struct snapshot_pull *pull, int error, const char *why)
 {
     struct wp_reactor *reactor = pull->reactor;
     if (pull->link && !reactor->closing) {
@@ -180,7 +146,7 @@ void wp_snapshot_offer_take(struct wp_reactor *reactor, struct peer *peer, const
         (unsigned long long)wp_group_applied_index(shard->group));
     int error = pull_connect(pull, node);
     if (error) {
-        pull_end(pull, error, "connecting");
+        wp_snapshot_pull_end(pull, error, "connecting");
         return;
     }
     pull_begin_again(pull);
@@ -245,8 +211,6 @@ static void take_work(uv_work_t *work)
     wp_arena_fini(&arena);
 }
 
-static void shard_close(struct snapshot_pull *pull);
-
 static void take_after(uv_work_t *work, int status)
 {
     struct snapshot_pull *pull = work->data;
@@ -255,7 +219,7 @@ static void take_after(uv_work_t *work, int status)
     uint64_t size = pull->payload->size;
     wp_bytes_release(&pull->payload);
     if (pull->cancelled || reactor->closing || status) {
-        pull_end(pull, WP_E_CLOSED, "cancelled");
+        wp_snapshot_pull_end(pull, WP_E_CLOSED, "cancelled");
         return;
     }
     if (pull->error == WP_E_EXISTS) {
@@ -266,14 +230,14 @@ static void take_after(uv_work_t *work, int status)
         return;
     }
     if (pull->error) {
-        pull_end(pull, pull->error, "taking a chunk");
+        wp_snapshot_pull_end(pull, pull->error, "taking a chunk");
         return;
     }
     pull->byte_count += size;
     pull->progress_ms = reactor->mono_ms;
     wp_metric_add(WP_M_SNAPSHOT_BYTES_TAKEN, size);
     if (pull->last) {
-        shard_close(pull);
+        wp_snapshot_replace_begin(pull);
         return;
     }
     pull->chunk++;
@@ -297,124 +261,6 @@ void wp_snapshot_chunk_take(struct snapshot_pull *pull, enum wp_frame_type type,
     }
 }
 
-/* --- replacing --------------------------------------------------------------------------------- */
-
-static struct shard *slot_of(const struct snapshot_pull *pull)
-{
-    struct wp_reactor *reactor = pull->reactor;
-    uint32_t at = pull->group == WP_META_GROUP ? reactor->shard_count
-                                               : (pull->group - 1) / reactor->config.reactor_count;
-    return &reactor->shards[at];
-}
-
-static void drained_run(struct wp_reactor_job *job, struct wp_reactor *reactor)
-{
-    (void)job;
-    if (reactor->snapshots.pull) {
-        reactor->snapshots.pull->phase = DRAINED;
-        reactor->snapshots.pull->progress_ms = reactor->mono_ms;
-    }
-}
-
-/* On the committer's thread. */
-static void log_drained(void *context, uint64_t tag)
-{
-    struct snapshot_pull *pull = context;
-    (void)tag;
-    (void)wp_reactor_post(pull->reactor, &pull->drained);
-}
-
-/* From here on nobody finds the shard here. */
-static void shard_close(struct snapshot_pull *pull)
-{
-    struct wp_reactor *reactor = pull->reactor;
-    struct shard *shard = wp_reactor_group_of(reactor, pull->group);
-    if (!shard || shard->replica != pull->replica || wp_group_leading(shard->group) || reactor->stopping) {
-        pull_end(pull, WP_E_CLOSED, "the replica is another one by now");
-        return;
-    }
-    wp_shard_refuse_all(shard, WP_E_NOT_LEADER);
-    if (shard->dispatch) {
-        wp_dispatch_kick_all(shard->dispatch, WP_E_NOT_LEADER);
-        while (wp_shard_pump(shard)) {
-        }
-    }
-    pull->phase = DRAINING;
-    pull->group_closed = shard->group;
-    shard->group = NULL;
-    shard->replacing = true;
-    pull->drained.run = drained_run;
-    const struct wp_log_write write = {.shard = pull->group, .done = log_drained, .context = pull};
-    int error = wp_log_submit(reactor->config.store, &write);
-    if (error) {
-        wp_reactor_fail(reactor, error, "closing a shard for a snapshot");
-    }
-}
-
-static void replace_work(uv_work_t *work)
-{
-    struct snapshot_pull *pull = work->data;
-    pull->error = wp_state_install_commit(&pull->install, pull->index, pull->term, pull->leader_term);
-    if (pull->group == WP_META_GROUP) {
-        return;
-    }
-    struct wp_machine_limits limits = wp_shard_limits(pull->reactor);
-    int error = wp_machine_create(pull->reactor->config.store, pull->group, &limits, &pull->machine);
-    if (error) {
-        pull->error = error;
-        pull->cancelled = true; /* what is there cannot be read */
-    }
-}
-
-static void replace_after(uv_work_t *work, int status)
-{
-    struct snapshot_pull *pull = work->data;
-    struct wp_reactor *reactor = pull->reactor;
-    struct shard *shard = slot_of(pull);
-    pull->busy = false;
-    if (status || reactor->closing || reactor->failed) {
-        pull_end(pull, WP_E_CLOSED, "stopping");
-        return;
-    }
-    int error = pull->cancelled ? pull->error : WP_OK;
-    pull->cancelled = false;
-    shard->replacing = false;
-    if (!error) {
-        shard->machine = pull->machine;
-        pull->machine = NULL;
-        error = wp_shard_open(shard, pull->replica, NULL);
-    }
-    if (!error) {
-        wp_reactor_clock(reactor);
-        error = wp_group_start(shard->group, reactor->mono_ms);
-    }
-    if (error) {
-        wp_reactor_fail(reactor, error, "opening a shard after a snapshot");
-        return;
-    }
-    if (!pull->error) {
-        wp_metric_add(WP_M_SNAPSHOTS_INSTALLED, 1);
-        wp_log(WP_LOG_INFO, "snapshot_installed", "shard=%u index=%llu rows=%llu bytes=%llu duration_ms=%llu",
-            pull->group, (unsigned long long)pull->index, (unsigned long long)pull->row_count,
-            (unsigned long long)pull->byte_count, (unsigned long long)(reactor->mono_ms - pull->began_ms));
-    }
-    pull_end(pull, pull->error, "installing");
-    wp_reactor_settle(reactor);
-}
-
-static void shard_replace(struct snapshot_pull *pull)
-{
-    struct shard *shard = slot_of(pull);
-    wp_group_destroy(&pull->group_closed);
-    wp_shard_shut(shard);
-    pull->phase = REPLACING;
-    pull->work.data = pull;
-    pull->busy = true;
-    if (uv_queue_work(&pull->reactor->loop, &pull->work, replace_work, replace_after)) {
-        wp_reactor_fail(pull->reactor, WP_E_NOMEM, "installing a snapshot");
-    }
-}
-
 /* --- time -------------------------------------------------------------------------------------- */
 
 static void pull_tick(struct snapshot_pull *pull)
@@ -423,15 +269,12 @@ static void pull_tick(struct snapshot_pull *pull)
     if (pull->busy || reactor->failed) {
         return;
     }
-    if (pull->phase == DRAINED && slot_of(pull)->reads == 0) {
-        shard_replace(pull);
-        return;
-    }
     if (pull->phase != PULLING) {
+        wp_snapshot_replace_tick(pull);
         return;
     }
     if (reactor->stopping || reactor->mono_ms - pull->progress_ms > PROGRESS_MS_MAX) {
-        pull_end(pull, reactor->stopping ? WP_E_CLOSED : WP_E_TIMEOUT, "no progress");
+        wp_snapshot_pull_end(pull, reactor->stopping ? WP_E_CLOSED : WP_E_TIMEOUT, "no progress");
     } else if (reactor->mono_ms - pull->asked_ms > ASK_AGAIN_MS) {
         pull_ask(pull);
     }
