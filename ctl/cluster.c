@@ -104,27 +104,56 @@ static json_t *node_row(const json_t *node)
     return row;
 }
 
-/* Names of the members in one cell; what is not as it should be is marked. */
+/* What is not as it should be with a member, as a mark before its name; marks_print explains them. */
+static const char *mark_of(const json_t *member)
+{
+    const char *role = json_string_value(json_object_get(member, "role"));
+    if (!json_is_true(json_object_get(member, "reachable"))) {
+        return "!";
+    }
+    if (!json_is_true(json_object_get(member, "wanted"))) {
+        return "-";
+    }
+    return role && strcmp(role, "learner") == 0 ? "+" : "";
+}
+
+/* Names of the members in one cell. */
 static void members_text(const json_t *shard, char *text, size_t size)
 {
     size_t i, used = 0;
     const json_t *member;
-    /* In the meta group routers that do not vote are meant to learn, and stay so. */
-    bool meta = json_integer_value(json_object_get(shard, "shard")) == 0;
     text[0] = '\0';
     json_array_foreach(json_object_get(shard, "members"), i, member)
     {
-        const char *role = json_string_value(json_object_get(member, "role"));
-        bool learner = role && strcmp(role, "learner") == 0;
-        const char *mark = !json_is_true(json_object_get(member, "reachable")) ? " (down)"
-                           : learner ? (meta ? " (learner)" : " (learns)")
-                           : !json_is_true(json_object_get(member, "wanted")) ? " (leaves)"
-                                                                              : "";
         if (used < size) {
-            used += (size_t)snprintf(text + used, size - used, "%s%s%s", used ? ", " : "",
-                json_string_value(json_object_get(member, "node")), mark);
+            used += (size_t)snprintf(text + used, size - used, "%s%s%s", used ? " " : "", mark_of(member),
+                json_string_value(json_object_get(member, "node")));
         }
     }
+}
+
+/* The marks that occur. */
+static void marks_print(const json_t *rows)
+{
+    static const char *const marks[][2] = {{"!", "! is down"}, {"+", "+ learns"}, {"-", "- leaves"}};
+    const char *gap = "";
+    for (size_t m = 0; m < sizeof marks / sizeof marks[0]; m++) {
+        bool occurs = false;
+        size_t i, k;
+        const json_t *row, *member;
+        json_array_foreach(rows, i, row)
+        {
+            json_array_foreach(json_object_get(row, "members"), k, member)
+            {
+                occurs = occurs || strcmp(mark_of(member), marks[m][0]) == 0;
+            }
+        }
+        if (occurs) {
+            printf("%s%s", gap, marks[m][1]);
+            gap = "   ";
+        }
+    }
+    printf("%s", gap[0] ? "\n" : "");
 }
 
 static json_t *shard_row(const json_t *shard)
@@ -165,6 +194,7 @@ void ctl_shards_print(const json_t *shards, bool shorten)
     }
     if (json_array_size(rows)) {
         ctl_print_table(rows, columns);
+        marks_print(rows);
     }
     if (left_out) {
         printf("%zu shards that are well are left out: wardpostctl shard list has them\n", left_out);

@@ -11,6 +11,8 @@
 
 #define ROSTER_WAITS 20u
 #define ROSTER_WAIT_MS 10L
+#define BUSY_RETRIES 12u
+#define BUSY_PAUSE_MS 200L
 
 /* One command on its way. Names are turned into numbers by the roster of the moment, on the reactor. */
 struct change {
@@ -78,6 +80,13 @@ static int propose_node_state(struct change *change, struct wp_reactor *reactor)
     Wp__MetaNodeState command = WP__META_NODE_STATE__INIT;
     if (!node) {
         return WP_E_NOT_FOUND;
+    }
+    uint32_t replicas = wp_roster_replica_count(wp_reactor_roster(reactor), node->number);
+    if (change->asked.state == WP_NODE_REMOVED && replicas > 0) {
+        return refuse(change, WP_E_DENIED,
+            "%s has replicas of %u shards: wardpostctl node drain it first, or node replace it when it is "
+            "dead",
+            node->name, replicas);
     }
     command.number = node->number;
     command.state = change->asked.state;
@@ -302,7 +311,7 @@ static void roster_wait(struct wp_admin *admin, uint64_t version)
     }
 }
 
-int admin_change_perform(struct wp_admin *admin, uint8_t command, const struct admin_change *asked,
+static int change_perform(struct wp_admin *admin, uint8_t command, const struct admin_change *asked,
     struct admin_answer *ret_refusal)
 {
     struct change *change = calloc(1, sizeof(*change));
@@ -325,6 +334,19 @@ int admin_change_perform(struct wp_admin *admin, uint8_t command, const struct a
     admin_task_release(task);
     if (!error) {
         roster_wait(admin, version);
+    }
+    return error;
+}
+
+int admin_change_perform(struct wp_admin *admin, uint8_t command, const struct admin_change *asked,
+    struct admin_answer *ret_refusal)
+{
+    int error = change_perform(admin, command, asked, ret_refusal);
+    /* What is known of other routers' groups is up to a second old: a replica that just left still counts. */
+    for (uint32_t i = 0; i < BUSY_RETRIES && error == WP_E_BUSY; i++) {
+        json_decref(ret_refusal->body);
+        nanosleep(&(struct timespec){.tv_nsec = BUSY_PAUSE_MS * 1000000L}, NULL);
+        error = change_perform(admin, command, asked, ret_refusal);
     }
     return error;
 }

@@ -11,7 +11,7 @@ PATIENCE = str(60 * SLOW)
 
 @pytest.fixture
 def cluster(make_playground):
-    made = make_playground("--routers", "3")
+    made = make_playground("--routers", "3", "--shards", "4")
     made.ctl("cluster", "await-safe")
     made.people = made.provision({f"u{i}": ["phone"] for i in range(40)})
     return made
@@ -45,7 +45,7 @@ def test_a_fourth_router_is_one_command_and_goes_again(cluster):
     done = waiting(cluster, "playground", "router-add")
     assert "router-4" in done.stdout and "has its share of the shards" in done.stdout
     found = nodes(cluster)
-    assert [found[node]["replicas"] for node in sorted(found)] == [6, 6, 6, 6]
+    assert [found[node]["replicas"] for node in sorted(found)] == [3, 3, 3, 3]
     everybody_is_there(cluster)
     send_and_receive(cluster, "with four")
     assert "is drained" in waiting(cluster, "node", "drain", "router-2").stdout
@@ -70,9 +70,9 @@ def test_a_dead_router_is_replaced(cluster):
     waiting(cluster, "playground", "router-add")
     cluster.kill("router-1")
     assert "is replaced, and removed" in waiting(cluster, "node", "replace", "router-1", "--by", "router-4").stdout
-    assert cluster.ctl("cluster", "await-safe").stdout == "all 8 shards have 3 of 3 replicas in step\n"
+    assert cluster.ctl("cluster", "await-safe").stdout == "all 4 shards have 3 of 3 replicas in step\n"
     found = nodes(cluster)
-    assert found["router-1"]["state"] == "removed" and [found[f"router-{i}"]["replicas"] for i in (2, 3, 4)] == [8, 8, 8]
+    assert found["router-1"]["state"] == "removed" and [found[f"router-{i}"]["replicas"] for i in (2, 3, 4)] == [4, 4, 4]
     everybody_is_there(cluster)
     send_and_receive(cluster, "over the rest")
 
@@ -82,7 +82,7 @@ def test_a_drain_is_taken_back(cluster):
     cluster.ctl("node", "drain", "router-3")
     assert waiting(cluster, "node", "revive", "router-3").stdout == "router-3 is active again and has its share of the shards\n"
     found = nodes(cluster)
-    assert {node["state"] for node in found.values()} == {"active"} and {node["replicas"] for node in found.values()} == {6}
+    assert {node["state"] for node in found.values()} == {"active"} and {node["replicas"] for node in found.values()} == {3}
 
 
 def test_a_replica_moves_where_it_is_told(cluster):
@@ -93,7 +93,7 @@ def test_a_replica_moves_where_it_is_told(cluster):
     done = waiting(cluster, "shard", "move", number, source, "router-4")
     assert done.stdout == f"a replica of shard {number} moved from {source} to router-4\n"
     # The cluster evens the counts out again, with another shard or with this one.
-    wait_until(lambda: {node["replicas"] for node in nodes(cluster).values()} == {6}, 60, "even counts")
+    wait_until(lambda: {node["replicas"] for node in nodes(cluster).values()} == {3}, 60, "even counts")
     everybody_is_there(cluster)
 
 
