@@ -78,6 +78,7 @@ void router_up(struct router *router)
         .endpoint = "tcp://127.0.0.1:7401",
         .reactors = router->reactor_count};
     memcpy(roster->nodes[0].key, router->keys.public_text, sizeof(roster->nodes[0].key));
+    memcpy(roster->nodes[0].key, router->keys.public_text, sizeof(roster->nodes[0].key));
     for (; roster->node_count < router->node_count; roster->node_count++) {
         struct wp_roster_node *node = &roster->nodes[roster->node_count];
         *node = roster->nodes[0];
