@@ -74,6 +74,44 @@ static int propose_node_add(struct change *change, struct wp_reactor *reactor)
     return wp_reactor_meta_propose(reactor, change->command, &command.base, &change->answer, 0);
 }
 
+/* Which nodes can be reached, by place in the roster. WP_OK or WP_E_NOMEM. */
+static int reach_look(struct wp_reactor *reactor, struct wp_plan_view *ret_view)
+{
+    struct wp_plan_group *groups = calloc(wp_reactor_roster(reactor)->shard_count + 1, sizeof(*groups));
+    if (!groups) {
+        return WP_E_NOMEM;
+    }
+    wp_reactor_plan_view(reactor, groups, ret_view);
+    free(groups);
+    ret_view->groups = NULL;
+    return WP_OK;
+}
+
+/* What drains needs others that are there to take it. */
+static int drain_check(
+    struct change *change, struct wp_reactor *reactor, const struct wp_roster_node *leaving)
+{
+    struct wp_plan_view view;
+    uint32_t active = 0, takers = 0;
+    if (reach_look(reactor, &view)) {
+        return WP_E_NOMEM;
+    }
+    for (uint32_t i = 0; i < view.roster->node_count; i++) {
+        const struct wp_roster_node *node = &view.roster->nodes[i];
+        bool other = node != leaving && node->state == WP_NODE_ACTIVE;
+        active += other;
+        takers += other && view.reachable[i];
+    }
+    if (leaving->state != WP_NODE_ACTIVE || active < view.roster->replication ||
+        takers >= view.roster->replication) {
+        return WP_OK; /* that, the meta group judges */
+    }
+    return refuse(change, WP_E_DENIED,
+        "only %u of the other active routers can be reached, and %u copies of each shard need as many: start "
+        "those that are down, or replace them, first",
+        takers, view.roster->replication);
+}
+
 static int propose_node_state(struct change *change, struct wp_reactor *reactor)
 {
     const struct wp_roster_node *node = node_get(change, wp_reactor_roster(reactor), change->asked.name);
@@ -90,6 +128,10 @@ static int propose_node_state(struct change *change, struct wp_reactor *reactor)
     }
     command.number = node->number;
     command.state = change->asked.state;
+    int error = command.state == WP_NODE_DRAINING ? drain_check(change, reactor, node) : WP_OK;
+    if (error) {
+        return error;
+    }
     return wp_reactor_meta_propose(reactor, change->command, &command.base, &change->answer, 0);
 }
 
@@ -105,6 +147,15 @@ static int propose_node_replace(struct change *change, struct wp_reactor *reacto
     }
     if (by == node) {
         return refuse(change, WP_E_INVALID, "%s cannot be put in the place of itself", node->name);
+    }
+    struct wp_plan_view view;
+    if (reach_look(reactor, &view)) {
+        return WP_E_NOMEM;
+    }
+    if (view.reachable[node - roster->nodes]) {
+        return refuse(change, WP_E_DENIED,
+            "%s is up: replace is for a router that is dead; wardpostctl node drain moves its replicas away",
+            node->name);
     }
     command.number = node->number;
     command.by = by ? by->number : 0;

@@ -117,3 +117,15 @@ def test_a_revoked_gateway_is_cut_off(make_playground):
     sender.gateways = ("gateway-1",)
     wait_more([sender])
     finish_and_compare(cluster, [sender], receiving)
+
+
+def test_what_cannot_be_done_is_refused_with_what_to_do(cluster):
+    done = cluster.ctl("node", "replace", "router-2", check=65)
+    assert "is up" in done.stderr and "node drain" in done.stderr, done.stderr
+    added = add_router(cluster)
+    wait_even(cluster, FIRST + [added])
+    cluster.kill("router-3")
+    done = cluster.ctl("node", "drain", "router-1", check=65)
+    assert "only 2 of the other active routers can be reached" in done.stderr, done.stderr
+    cluster.start("router-3")
+    wait_until(lambda: cluster.ctl("node", "drain", "router-1", check=None).returncode == 0, 20, "drain is taken")
