@@ -56,8 +56,9 @@ bool ctl_goal_even(const struct ctl_goal *goal, const json_t *view, char *ret_li
             most = replicas > most ? replicas : most;
         }
     }
-    snprintf(ret_line, line_size, "%s: routers hold %lld to %lld replicas, %u shards are moving", goal->node,
-        (long long)least, (long long)most, ctl_moving_count(view));
+    snprintf(ret_line, line_size, "%s: routers hold %lld to %lld replicas, %u shard%s moving", goal->node,
+        (long long)least, (long long)most, ctl_moving_count(view),
+        ctl_moving_count(view) == 1 ? " is" : "s are");
     return listed && most - least <= 1 && ctl_moving_count(view) == 0 &&
            json_is_true(json_object_get(view, "safe"));
 }

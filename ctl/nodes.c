@@ -35,8 +35,8 @@ static bool empty_reached(const struct ctl_goal *goal, const json_t *view, char 
         return true;
     }
     json_int_t left = integer_of(node, "replicas");
-    snprintf(ret_line, line_size, "%s: %lld replicas left, %u shards are moving", goal->node, (long long)left,
-        ctl_moving_count(view));
+    snprintf(ret_line, line_size, "%s: %lld replicas left, %u shard%s moving", goal->node, (long long)left,
+        ctl_moving_count(view), ctl_moving_count(view) == 1 ? " is" : "s are");
     return left == 0 && ctl_moving_count(view) == 0;
 }
 
