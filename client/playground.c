@@ -304,6 +304,16 @@ static bool line_read(const char *path, char *line, size_t line_size)
     return good;
 }
 
+/* A process whose first thread has ended still holds its files and locks while another thread is in the kernel, as
+ * for the sync that it was killed in. */
+static bool threads_left(pid_t pid)
+{
+    char path[64];
+    struct stat info;
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    return stat(path, &info) == 0 && info.st_nlink > 3; /* ".", ".." and the first thread */
+}
+
 int wp_playground_process_read(pid_t pid, struct wp_playground_process *ret_process)
 {
     char path[64], line[1024], state;
@@ -319,7 +329,7 @@ int wp_playground_process_read(pid_t pid, struct wp_playground_process *ret_proc
                      &state, &process.start_ticks) != 2) {
         return WP_E_NOT_FOUND;
     }
-    if (state == 'Z' || state == 'X') {
+    if (state == 'X' || (state == 'Z' && !threads_left(pid))) {
         return WP_E_NOT_FOUND;
     }
     if (!line_read("/proc/sys/kernel/random/boot_id", process.boot, sizeof process.boot)) {
