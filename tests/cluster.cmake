@@ -5,6 +5,7 @@ wp_unit_test(test_cluster_lead SOURCES unit/test_cluster_lead.c LINK wp_cluster 
 wp_unit_test(test_cluster_group SOURCES unit/test_cluster_group.c unit/cluster_disk.c LINK wp_cluster)
 wp_unit_test(test_cluster_sim SOURCES unit/test_cluster_sim.c unit/cluster_sim.c unit/cluster_disk.c LINK wp_cluster)
 target_link_options(test_cluster_sim PRIVATE -Wl,--wrap=wp_log_submit)
+set_tests_properties(test_cluster_sim PROPERTIES TIMEOUT 300) # some ten seconds, much more under sanitizers
 
 # Test the tester: the simulation must find each seeded bug (table in cluster/README.md). The sources that carry bugs
 # are compiled once more with the bug and linked in front of the library.

@@ -7,7 +7,7 @@
 
 #include "tests/unit/cluster_sim.h"
 
-#define SEEDS_PER_SHAPE 120u
+#define SEEDS_PER_SHAPE 60u
 #define SEEDS_FOR_A_BUG 500u
 
 static const struct sim_shape {
