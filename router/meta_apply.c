@@ -319,6 +319,7 @@ static void generation_next(struct wp_roster *roster, struct wp_roster_node *nod
 {
     uint64_t id = WP_RAFT_ID(node->number, ++node->generation);
     node->meta_replica = id;
+    node->counts_from = node->generation;
     for (uint32_t shard = 1; shard <= roster->shard_count; shard++) {
         struct wp_roster_wanted *wanted = &roster->wanted[shard];
         for (uint32_t i = 0; i < wanted->count; i++) {

@@ -65,6 +65,7 @@ static void node_fill(const struct wp_roster_node *from, Wp__MetaNode *node)
     node->boot = from->boot;
     node->start_id = from->start_id;
     node->generation = from->generation;
+    node->counts_from = from->counts_from;
     node->forgotten = from->forgotten;
     node->meta_replica = from->meta_replica;
     node->replacing = from->replacing;
@@ -230,6 +231,7 @@ static int node_load(struct wp_roster *roster, const ProtobufCMessage *message, 
     node->boot = record->boot;
     node->start_id = record->start_id;
     node->generation = record->generation;
+    node->counts_from = record->counts_from;
     node->forgotten = record->forgotten;
     node->meta_replica = record->meta_replica;
     node->replacing = record->replacing;

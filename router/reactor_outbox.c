@@ -22,7 +22,8 @@
 #define GATHER_RECEIPTS 256u /* but not when so many are there */
 #define BATCH_BYTES (256u * 1024)
 #define BATCH_ITEMS 256u
-#define OPEN_MAX 8u     /* Transfers without an answer */
+#define OPEN_MAX 8u /* Transfers without an answer */
+#define TRANSFER_SEALED_MAX 16u
 #define RETRY_MS 500u   /* without an answer */
 #define REFUSED_MS 100u /* after one that was no leader, or could not take it now */
 #define ADVANCE_MS 200u /* arrived items are deleted after it at the latest */
@@ -113,6 +114,20 @@ struct outbox_job {
     size_t size;
     uint8_t packed[];
 };
+
+/* While the log takes nothing (a disk that hangs), what is sent again must not pile up. */
+static bool sealed_full(const struct shard *shard)
+{
+    uint32_t count = 0;
+    const struct proposal *proposal;
+    STAILQ_FOREACH(proposal, &shard->sealed, next)
+    {
+        if (++count == TRANSFER_SEALED_MAX) {
+            return true;
+        }
+    }
+    return false;
+}
 
 static void transfer_propose(
     struct wp_reactor *reactor, const Wp__Transfer *transfer, uint32_t peer, struct wp_reactor *origin);
@@ -359,6 +374,7 @@ static void transfer_propose(
     struct shard *shard = wp_reactor_shard(reactor, transfer->destination);
     int error = !shard || reactor->stopping || !wp_group_leading(shard->group) ? WP_E_NOT_LEADER
                 : wp_shard_disk_full(shard)                                    ? WP_E_DISK_RESERVE
+                : sealed_full(shard)                                           ? WP_E_FULL
                                                                                : WP_OK;
     if (!error) {
         Wp__CommandTransferIn command = WP__COMMAND_TRANSFER_IN__INIT;

@@ -9,7 +9,6 @@
  *      nothing waits until its leader adds it.
  *   3. A replica is freed when the log has completed its writes and no read of it is under way; then the
  * store is wiped on a worker thread, and only then the next one begins. */
-#include <stddef.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -73,29 +72,21 @@ int wp_replica_find(struct wp_reactor *reactor, struct shard *shard, uint32_t nu
 
 struct replica_change {
     uv_work_t work;
-    struct wp_reactor_job drained; /* posted once the log is done with the old group */
     struct shard *shard;
     struct wp_group *closed; /* the old group; NULL = there was none */
     uint64_t replica;        /* the new one; 0 = none */
-    bool log_done;
+    bool log_done;           /* atomic: the log has completed the old group's writes */
+    bool drained;            /* and a turn has passed since, which took the completions that came before */
     bool working;
     int error;
 };
 
-static void drained_run(struct wp_reactor_job *job, struct wp_reactor *reactor)
-{
-    struct replica_change *change =
-        (struct replica_change *)(void *)((char *)job - offsetof(struct replica_change, drained));
-    (void)reactor;
-    change->log_done = true;
-}
-
-/* On the committer's thread. A reactor that takes no jobs any more is stopping. */
+/* On the committer's thread; the next tick sees it. A job would be refused by a reactor that has too many. */
 static void log_done(void *context, uint64_t tag)
 {
     struct replica_change *change = context;
     (void)tag;
-    (void)wp_reactor_post(change->shard->reactor, &change->drained);
+    __atomic_store_n(&change->log_done, true, __ATOMIC_RELEASE);
 }
 
 /* From here on nobody finds the replica that is here. */
@@ -119,7 +110,6 @@ static void change_begin(struct shard *shard, uint64_t replica, const char *why)
     change->shard = shard;
     change->replica = replica;
     change->closed = shard->group;
-    change->drained.run = drained_run;
     shard->group = NULL;
     shard->change = change;
     shard->unwanted_ms = 0;
@@ -166,7 +156,9 @@ static void wipe_after(uv_work_t *work, int status)
 static void change_tick(struct replica_change *change)
 {
     struct shard *shard = change->shard;
-    if (!change->log_done || change->working || shard->reads > 0 || shard->reactor->stopping) {
+    bool drained = change->drained;
+    change->drained = __atomic_load_n(&change->log_done, __ATOMIC_ACQUIRE);
+    if (!drained || change->working || shard->reads > 0 || shard->reactor->stopping) {
         return;
     }
     wp_group_destroy(&change->closed);

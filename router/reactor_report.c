@@ -217,7 +217,8 @@ static struct node_report *report_slot(struct wp_reactor *reactor, uint32_t node
 
 static void group_take(struct wp_reactor *reactor, struct node_report *report, const Wp__GroupState *state)
 {
-    if (state->group > reactor->config.shard_count || wp_raft_id_node(state->replica) != report->node) {
+    if (state->group > reactor->config.shard_count || wp_raft_id_node(state->replica) != report->node ||
+        !wp_roster_counts(reactor->roster, state->replica)) {
         return;
     }
     struct group_report *group = &report->groups[state->group];

@@ -187,6 +187,10 @@ static void take_raft(struct wp_reactor *reactor, struct peer *peer, const Proto
         frame_refuse(reactor, peer, "raft-id-of-another-node");
         return;
     }
+    if (!wp_roster_counts(reactor->roster, raft->from)) {
+        frame_refuse(reactor, peer, "replica-of-a-forgotten-disk");
+        return;
+    }
     if (!shard || raft->to != shard->replica) {
         wp_replica_called(reactor, raft->group, raft->to);
         frame_refuse(reactor, peer, "not-our-replica");

@@ -130,6 +130,12 @@ const struct wp_roster_node *wp_roster_node_keyed(const struct wp_roster *roster
     return found;
 }
 
+bool wp_roster_counts(const struct wp_roster *roster, uint64_t id)
+{
+    const struct wp_roster_node *node = wp_roster_node(roster, wp_raft_id_node(id));
+    return node && (uint32_t)(id & 0xffffu) >= node->counts_from;
+}
+
 uint64_t wp_roster_replica(const struct wp_roster *roster, uint32_t group, uint32_t number)
 {
     if (group > roster->shard_count) {

@@ -38,6 +38,8 @@ struct wp_roster_node {
     uint64_t boot;         /* of that directory, when it was last accepted */
     uint64_t start_id;     /* of the process then */
     uint32_t generation;   /* highest given out for a replica on it */
+    uint32_t counts_from;  /* replicas of lower generations are those of a disk that forgot: nothing they say
+                              counts */
     uint32_t forgotten;    /* how often its directory was found to have forgotten */
     uint64_t meta_replica; /* raft id of its replica of the meta group */
     bool replacing;        /* draining because it is dead: removed once nothing is left on it */
@@ -97,6 +99,8 @@ void wp_roster_place_meta(struct wp_roster *roster);
 const struct wp_roster_node *wp_roster_node(const struct wp_roster *roster, uint32_t number);
 const struct wp_roster_node *wp_roster_node_named(const struct wp_roster *roster, const char *name);
 const struct wp_roster_node *wp_roster_node_keyed(const struct wp_roster *roster, const char *key);
+/* Whether what the replica says counts: its node is known and has not forgotten it. */
+bool wp_roster_counts(const struct wp_roster *roster, uint64_t id);
 /* The raft id that `number` is wanted to have in `group`; 0 = none. */
 uint64_t wp_roster_replica(const struct wp_roster *roster, uint32_t group, uint32_t number);
 /* Replicas of shards that are wanted on `number`. */

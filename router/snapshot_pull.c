@@ -124,8 +124,9 @@ void wp_snapshot_offer_take(struct wp_reactor *reactor, struct peer *peer, const
     struct shard *shard = wp_reactor_group_of(reactor, offer->group);
     const struct wp_roster_node *node = wp_roster_node(reactor->roster, peer->node);
     if (!shard || !node || offer->to != shard->replica || wp_raft_id_node(offer->from) != peer->node ||
-        offer->term < wp_group_term(shard->group) || offer->index <= wp_group_applied_index(shard->group) ||
-        reactor->snapshots.pull || reactor->stopping || reactor->mono_ms < reactor->snapshots.pull_from_ms) {
+        !wp_roster_counts(reactor->roster, offer->from) || offer->term < wp_group_term(shard->group) ||
+        offer->index <= wp_group_applied_index(shard->group) || reactor->snapshots.pull ||
+        reactor->stopping || reactor->mono_ms < reactor->snapshots.pull_from_ms) {
         return; /* outdated, or later: it is offered again */
     }
     struct snapshot_pull *pull = calloc(1, sizeof(*pull));

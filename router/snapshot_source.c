@@ -245,7 +245,7 @@ static void read_work(uv_work_t *work)
 static void log_hold(const struct snapshot_session *session)
 {
     struct wp_reactor *reactor = session->reactor;
-    struct shard *shard = wp_reactor_shard(reactor, session->group);
+    struct shard *shard = wp_reactor_group_of(reactor, session->group);
     if (shard) {
         wp_group_log_hold(shard->group, session->replica, session->index, reactor->mono_ms + SESSION_IDLE_MS);
     }

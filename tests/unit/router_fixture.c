@@ -88,6 +88,7 @@ void router_up(struct router *router)
             node->endpoint, sizeof(node->endpoint), "tcp://127.0.0.1:%u", node->number); /* nobody there */
         memcpy(node->key, router->peer_keys[node->number - 2].public_text, sizeof(node->key));
         node->directory_id = node->number == 2 ? router->peer_directory_id : 0;
+        node->counts_from = node->number == 2 ? router->peer_counts_from : 0;
     }
     roster->replication = router->node_count;
     wp_roster_place_first(roster);

@@ -29,6 +29,7 @@ struct router {
     uint64_t disk_reserve_bytes;
     uint32_t node_count;            /* 1; with 3, two more are in the roster and the test plays one of them */
     uint64_t peer_directory_id;     /* that the roster knows of router-2 */
+    uint32_t peer_counts_from;      /* generation of router-2 from which its replicas count */
     struct wp_keypair peer_keys[2]; /* of router-2 and router-3, both on the allow-list */
     struct wp_keypair keys;
     struct wp_keypair gateway_keys;

@@ -166,11 +166,33 @@ static void test_a_node_that_forgot_is_not_heard(void **state)
     stop(&router);
 }
 
+/* Known to have forgotten: what it founded anew from its configuration, under the old id, must not vote. */
+static void test_an_old_replica_of_a_node_that_forgot_is_not_heard(void **state)
+{
+    (void)state;
+    struct router router;
+    struct other other;
+    router_init(&router);
+    router.node_count = 3;
+    router.peer_counts_from = 1;
+    router_up(&router);
+    other_up(&other, &router, 7);
+    const struct wp_rpc vote = {
+        .type = WP_RPC_VOTE_RESULT, .flags = WP_RPC_GRANTED | WP_RPC_PRE_VOTE, .term = 2};
+    struct wp_bytes *bytes = wp_rpc_encode(&vote, NULL);
+    assert_non_null(bytes);
+    send_refused(&other, WP_RAFT_ID(2, 0), WP_RAFT_ID(1, 0), wp_slice(bytes->data, bytes->size));
+    wp_bytes_release(&bytes);
+    other_down(&other);
+    stop(&router);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_raft_frames_of_others_are_not_taken),
         cmocka_unit_test(test_a_node_that_forgot_is_not_heard),
+        cmocka_unit_test(test_an_old_replica_of_a_node_that_forgot_is_not_heard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
