@@ -202,7 +202,7 @@ def test_what_cannot_be_transferred_is_refused_with_a_reason(three, words, statu
 
 @pytest.mark.parametrize("words, status, complaint", [
     (["node", "drain", "router-2"], REFUSED, "router-2: too few active routers would remain"),
-    (["node", "replace", "router-2"], REFUSED, "node add another one first"),
+    (["node", "replace", "router-2"], REFUSED, "replace is for a router that is dead"),
     (["node", "remove", "router-2"], REFUSED, "drain it first"),
     (["node", "drain", "router-9"], NOT_FOUND, 'no router "router-9"'),
     (["node", "replace", "router-2", "--by", "router-9"], NOT_FOUND, 'no router "router-9"'),
@@ -229,8 +229,9 @@ def test_reviving_what_is_active_and_upgrading_to_what_is_there_change_nothing(t
     assert answer["before"] == answer["feature_level"]
 
 
-def test_upgrade_needs_every_router(cluster):
+def test_upgrade_needs_every_router_and_replacing_a_dead_one_another(cluster):
     cluster.kill("router-3")
+    assert "node add" in cluster.ctl("node", "replace", "router-3", check=REFUSED).stderr
     assert "router-3 cannot be asked" in cluster.ctl("cluster", "upgrade", check=TEMPORARY).stderr
 
 
