@@ -63,10 +63,14 @@ static void change_run(struct admin_task *task, struct wp_reactor *reactor, uint
     }
 }
 
-/* WP_OK, WP_E_NOMEM, or WP_E_INVALID: not a list of names. */
+/* WP_OK, WP_E_NOMEM, WP_E_TOO_LARGE: more names than a team may have, or WP_E_INVALID: not a list of names.
+ */
 static int users_copy(struct change *change, const json_t *users)
 {
     size_t count = json_array_size(users);
+    if (count > WP_TEAM_MEMBERS_MAX) {
+        return WP_E_TOO_LARGE;
+    }
     change->users = calloc(count + 1, sizeof(*change->users));
     if (!change->users) {
         return WP_E_NOMEM;
@@ -99,6 +103,9 @@ static struct admin_answer change_refusal(const struct change *change, int error
                          error, "a team has at most %u members; none was added", WP_TEAM_MEMBERS_MAX);
     case WP_E_INVALID:
         return admin_refusal(error, "the body must list valid names");
+    case WP_E_TOO_LARGE:
+        return admin_refusal(
+            error, "a request may list at most %u names; nothing was changed", WP_TEAM_MEMBERS_MAX);
     default:
         return admin_refusal(error, "not possible now: %s", wp_error_text(error));
     }

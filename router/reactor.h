@@ -124,7 +124,7 @@ struct wp_answer {
     void (*answered)(struct wp_answer *answer, uint32_t item, int error);
 };
 /* Job: proposes a command with the next entry, here or at the leader elsewhere. WP_E_NOT_LEADER,
- * WP_E_DISK_RESERVE, WP_E_CLOSED or WP_E_NOMEM: refused, and `answer` is not called. */
+ * WP_E_DISK_RESERVE, WP_E_CLOSED, WP_E_TOO_LARGE or WP_E_NOMEM: refused, and `answer` is not called. */
 int wp_reactor_propose(struct wp_reactor *reactor, uint32_t shard, uint8_t command,
     const ProtobufCMessage *message, struct wp_answer *answer, uint32_t item);
 

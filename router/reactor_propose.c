@@ -13,6 +13,7 @@
 
 #define FORWARD_MS_MAX 4000u
 #define FORWARD_RETRY_MS 100u
+#define FORWARD_AROUND_BYTES 64u /* what a frame and an entry add to a command, at most */
 
 struct forward {
     TAILQ_ENTRY(forward) next;
@@ -69,8 +70,11 @@ int wp_reactor_forward(struct wp_reactor *reactor, uint32_t shard, uint8_t comma
     if (reactor->forward_count == FORWARDS_MAX || shard > reactor->roster->shard_count) {
         return WP_E_NOT_LEADER;
     }
-    struct forward *forward = calloc(1, sizeof(*forward));
     size_t size = protobuf_c_message_get_packed_size(message);
+    if (size > WP_ENTRY_SIZE_MAX - FORWARD_AROUND_BYTES) {
+        return WP_E_TOO_LARGE;
+    }
+    struct forward *forward = calloc(1, sizeof(*forward));
     uint8_t *payload = forward ? wp_buffer_reserve(&forward->payload, size ? size : 1) : NULL;
     if (!payload) {
         free(forward);

@@ -252,6 +252,9 @@ int wp_shard_command(
     struct shard *shard, uint8_t type, const ProtobufCMessage *message, const struct waiter *waiter)
 {
     size_t size = WP_RECORD_HEAD_SIZE + protobuf_c_message_get_packed_size(message);
+    if (size > WP_ENTRY_SIZE_MAX - WP_ENTRY_HEAD_SIZE) {
+        return WP_E_TOO_LARGE; /* the group would refuse the whole entry, which nobody could answer */
+    }
     struct wp_buffer *entry = wp_shard_entry(shard, size);
     if (!entry || wp_shard_waiter_reserve(shard) || wp_schema_append(entry, type, message)) {
         return WP_E_NOMEM;

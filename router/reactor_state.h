@@ -306,6 +306,8 @@ void wp_reconcile_tick(struct wp_reactor *reactor);
 struct wp_buffer *wp_shard_entry(struct shard *shard, size_t size);
 int wp_shard_waiter_reserve(struct shard *shard);
 void wp_shard_wait(struct shard *shard, const struct waiter *waiter);
+/* All three for a message. WP_E_NOMEM, WP_E_TOO_LARGE (no entry holds it): nothing is added, `waiter` stays
+ * the caller's. */
 int wp_shard_command(
     struct shard *shard, uint8_t type, const ProtobufCMessage *message, const struct waiter *waiter);
 /* Puts what is gathered of cursors into the open entry. */

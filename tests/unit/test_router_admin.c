@@ -5,9 +5,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "proto/frame.h"
 
 static void assert_refusal(struct router *router, int status, const char *slug, const char *method,
     const char *path, const char *body)
@@ -110,6 +112,93 @@ static void test_bad_requests_say_what_is_wrong(void **state)
     /* A refused batch did nothing. */
     json_t *answer = router_request(&router, 404, "GET", "/v1/users/x/devices", NULL);
     json_decref(answer);
+    router_down(&router);
+    router_fini(&router);
+}
+
+/* {"VERB":["0000...", ...]} with names as long as a name may be */
+static char *many_members(const char *verb, uint32_t count)
+{
+    json_t *names = json_array();
+    for (uint32_t i = 0; i < count; i++) {
+        char name[WP_NAME_SIZE_MAX + 1];
+        snprintf(name, sizeof(name), "%0*u", (int)WP_NAME_SIZE_MAX, i);
+        json_array_append_new(names, json_string(name));
+    }
+    json_t *body = json_pack("{s:o}", verb, names);
+    char *text = json_dumps(body, JSON_COMPACT);
+    json_decref(body);
+    assert_non_null(text);
+    return text;
+}
+
+/* A list that no entry of the log could hold is refused, and the router goes on. */
+static void test_a_list_of_members_has_a_bound(void **state)
+{
+    (void)state;
+    struct router router;
+    router_init(&router);
+    router_up(&router);
+    json_decref(router_request(&router, 201, "POST", "/v1/teams", "{\"team\":\"icu\"}"));
+    static const char *const verbs[] = {"add", "remove"};
+    for (size_t i = 0; i < sizeof(verbs) / sizeof(*verbs); i++) {
+        char *body = many_members(verbs[i], 40000);
+        assert_refusal(&router, 400, "too-large", "POST", "/v1/teams/icu/members", body);
+        free(body);
+        body = many_members(verbs[i], WP_TEAM_MEMBERS_MAX);
+        json_decref(router_request(&router, 200, "POST", "/v1/teams/icu/members", body));
+        free(body);
+    }
+    router_down(&router);
+    router_fini(&router);
+}
+
+/* A command that no entry holds is refused to its proposer only. */
+struct large_job {
+    struct wp_reactor_job job; /* first */
+    uint32_t shard;
+    Wp__CommandTeamMemberAdd command;
+    struct wp_answer answer;
+    int error;
+    bool done;
+};
+
+static void never_answered(struct wp_answer *answer, uint32_t item, int error)
+{
+    (void)answer;
+    fail_msg("an answer %d to command %u, which was refused", error, item);
+}
+
+static void large_run(struct wp_reactor_job *job, struct wp_reactor *reactor)
+{
+    struct large_job *large = (struct large_job *)job;
+    large->error = wp_reactor_propose(
+        reactor, large->shard, WP_COMMAND_TEAM_MEMBER_ADD, &large->command.base, &large->answer, 0);
+    __atomic_store_n(&large->done, true, __ATOMIC_RELEASE);
+}
+
+static void test_a_command_has_to_fit_into_an_entry(void **state)
+{
+    (void)state;
+    struct router router;
+    router_init(&router);
+    router_up(&router);
+    char *team = malloc(WP_ENTRY_SIZE_MAX + 1);
+    assert_non_null(team);
+    memset(team, 'a', WP_ENTRY_SIZE_MAX);
+    team[WP_ENTRY_SIZE_MAX] = 0;
+    struct large_job large = {.job.run = large_run, .shard = 1, .answer.answered = never_answered};
+    wp__command_team_member_add__init(&large.command);
+    large.command.team = team;
+    assert_int_equal(wp_reactor_post(router.reactors[0], &large.job), WP_OK);
+    uint64_t end_us = wp_clock_mono_us() + 5000000;
+    while (!__atomic_load_n(&large.done, __ATOMIC_ACQUIRE)) {
+        assert_true(wp_clock_mono_us() < end_us);
+        usleep(1000);
+    }
+    assert_int_equal(large.error, WP_E_TOO_LARGE);
+    json_decref(router_request(&router, 201, "POST", "/v1/users", "{\"user\":\"anna\"}"));
+    free(team);
     router_down(&router);
     router_fini(&router);
 }
@@ -229,6 +318,8 @@ int main(void)
         cmocka_unit_test(test_users_and_devices),
         cmocka_unit_test(test_a_user_has_so_many_devices_and_no_more),
         cmocka_unit_test(test_bad_requests_say_what_is_wrong),
+        cmocka_unit_test(test_a_list_of_members_has_a_bound),
+        cmocka_unit_test(test_a_command_has_to_fit_into_an_entry),
         cmocka_unit_test(test_ten_thousand_users_in_one_request),
         cmocka_unit_test(test_status_counts_and_survives_a_restart),
     };
