@@ -106,6 +106,8 @@ static struct admin_answer change_refusal(const struct change *change, int error
     case WP_E_TOO_LARGE:
         return admin_refusal(
             error, "a request may list at most %u names; nothing was changed", WP_TEAM_MEMBERS_MAX);
+    case WP_E_TIMEOUT:
+        return admin_refusal(error, "the shard did not answer in time; it may still do it");
     default:
         return admin_refusal(error, "not possible now: %s", wp_error_text(error));
     }

@@ -207,7 +207,7 @@ static struct admin_answer item_refusal(const struct item *item, int error)
         }
     }
     return error == WP_E_TIMEOUT
-               ? admin_refusal(error, "the router did not answer within 5 seconds; it may still do it")
+               ? admin_refusal(error, "the shard did not answer in time; it may still do it")
                : admin_refusal(error, "not possible now: %s", wp_error_text(error));
 }
 

@@ -348,10 +348,11 @@ bool wp_shard_idle(const struct shard *shard)
            (!shard->dispatch || wp_dispatch_cursors_due_ms(shard->dispatch) == UINT64_MAX);
 }
 
-static void waiters_refuse(struct shard *shard, const struct waiters *waiters, int error)
+static void waiters_refuse(struct shard *shard, const struct waiters *waiters, int error, int answer_error)
 {
     for (uint32_t i = 0; i < waiters->count; i++) {
-        wp_waiter_refuse(shard, &waiters->items[i], error);
+        const struct waiter *waiter = &waiters->items[i];
+        wp_waiter_refuse(shard, waiter, waiter->kind == WAIT_ANSWER ? answer_error : error);
     }
 }
 
@@ -359,14 +360,17 @@ void wp_shard_refuse_all(struct shard *shard, int error)
 {
     struct proposals *const lists[] = {&shard->in_flight, &shard->sealed};
     for (int i = 0; i < 2; i++) {
+        /* What gateways sent is known again by its ids and numbers. A command of the operator is not: what is
+         * in flight may still be committed, and must not be given again by itself. */
+        int answer_error = lists[i] == &shard->in_flight ? WP_E_TIMEOUT : error;
         for (struct proposal *proposal; (proposal = STAILQ_FIRST(lists[i]));) {
             STAILQ_REMOVE_HEAD(lists[i], next);
-            waiters_refuse(shard, &proposal->waiters, error);
+            waiters_refuse(shard, &proposal->waiters, error, answer_error);
             proposal_free(proposal);
         }
     }
     shard->in_flight_count = 0;
-    waiters_refuse(shard, &shard->open_waiters, error);
+    waiters_refuse(shard, &shard->open_waiters, error, error);
     shard->open_waiters.count = 0;
     shard->open.size = 0;
 }

@@ -314,7 +314,8 @@ int wp_shard_command(
 void wp_shard_cursors(struct shard *shard);
 void wp_shard_propose(struct shard *shard);
 bool wp_shard_idle(const struct shard *shard);
-/* Answers every waiter with `error`. */
+/* Answers every waiter with `error`; those of commands that may still be committed, and that nothing
+ * recognizes when they come again (ANSWER), with WP_E_TIMEOUT. */
 void wp_shard_refuse_all(struct shard *shard, int error);
 
 /* reactor_apply.c */
