@@ -28,13 +28,77 @@ struct forward {
     struct wp_buffer payload;
 };
 
-static void forward_end(struct wp_reactor *reactor, struct forward *forward, int error)
+/* Commands that an operator gives; the others are the leader's own business. */
+static const ProtobufCMessageDescriptor *const operator_commands[] = {
+    [WP_COMMAND_USER_ADD] = &wp__command_user_add__descriptor,
+    [WP_COMMAND_DEVICE_ADD] = &wp__command_device_add__descriptor,
+    [WP_COMMAND_DEVICE_REMOVE] = &wp__command_device_remove__descriptor,
+    [WP_COMMAND_TEAM_ADD] = &wp__command_team_add__descriptor,
+    [WP_COMMAND_TEAM_REMOVE] = &wp__command_team_remove__descriptor,
+    [WP_COMMAND_TEAM_MEMBER_ADD] = &wp__command_team_member_add__descriptor,
+    [WP_COMMAND_TEAM_MEMBER_REMOVE] = &wp__command_team_member_remove__descriptor,
+};
+
+/* NULL: not one that comes from elsewhere. */
+static const ProtobufCMessageDescriptor *command_descriptor(uint32_t shard, uint32_t command)
+{
+    size_t rows = sizeof(operator_commands) / sizeof(*operator_commands);
+    if (shard == WP_META_GROUP) {
+        return wp_meta_descriptor(command);
+    }
+    return command < rows ? operator_commands[command] : NULL;
+}
+
+static bool leads(struct wp_reactor *reactor, uint32_t number)
+{
+    const struct shard *shard = wp_reactor_group_of(reactor, number);
+    return shard && wp_group_leading(shard->group);
+}
+
+/* Proposes a packed command here and nowhere else. WP_E_NOT_LEADER, WP_E_INVALID, errors of decoding and of
+ * wp_reactor_propose: refused, and `answer` is not called. */
+static int packed_propose(struct wp_reactor *reactor, uint32_t shard, uint32_t command,
+    struct wp_slice payload, struct wp_answer *answer, uint32_t item)
+{
+    const ProtobufCMessageDescriptor *descriptor = command_descriptor(shard, command);
+    ProtobufCMessage *message;
+    int error =
+        descriptor ? wp_schema_decode(descriptor, payload, &reactor->frame_arena, &message) : WP_E_INVALID;
+    error = error || leads(reactor, shard) ? error : WP_E_NOT_LEADER;
+    return error ? error : wp_reactor_propose(reactor, shard, (uint8_t)command, message, answer, item);
+}
+
+/* --- at the router that was asked
+ * ------------------------------------------------------------------------------------------
+ */
+
+static void forward_destroy(struct wp_reactor *reactor, struct forward *forward)
 {
     TAILQ_REMOVE(&reactor->forwards, forward, next);
     reactor->forward_count--;
-    forward->answer->answered(forward->answer, forward->item, error);
     wp_buffer_free(&forward->payload);
     free(forward);
+}
+
+static void forward_end(struct wp_reactor *reactor, struct forward *forward, int error)
+{
+    struct wp_answer *answer = forward->answer;
+    uint32_t item = forward->item;
+    forward_destroy(reactor, forward);
+    answer->answered(answer, item, error);
+}
+
+/* We became the leader meanwhile: the command is an own one from here on. */
+static void forward_own(struct wp_reactor *reactor, struct forward *forward)
+{
+    wp_arena_reset(&reactor->frame_arena); /* no frame is being taken: that would not be forwarded */
+    int error = packed_propose(reactor, forward->shard, forward->command,
+        wp_slice(forward->payload.data, forward->payload.size), forward->answer, forward->item);
+    if (error) {
+        forward_end(reactor, forward, error);
+    } else {
+        forward_destroy(reactor, forward);
+    }
 }
 
 /* Who leads, as far as this node can know: the leader of our replica, or one of the wanted replicas, each
@@ -50,8 +114,13 @@ static uint32_t leader_guess(struct wp_reactor *reactor, const struct forward *f
     return wanted->count ? wp_raft_id_node(wanted->ids[turn / FORWARD_RETRY_MS % wanted->count]) : 0;
 }
 
+/* The forward may be gone afterwards. */
 static void forward_try(struct wp_reactor *reactor, struct forward *forward)
 {
+    if (leads(reactor, forward->shard)) {
+        forward_own(reactor, forward);
+        return;
+    }
     uint32_t node = leader_guess(reactor, forward);
     Wp__Propose propose = WP__PROPOSE__INIT;
     propose.number = forward->number;
@@ -164,51 +233,18 @@ static void asked_answered(struct wp_answer *answer, uint32_t item, int error)
     free(asked);
 }
 
-/* Commands that an operator gives; the others are the leader's own business. */
-static const ProtobufCMessageDescriptor *const operator_commands[] = {
-    [WP_COMMAND_USER_ADD] = &wp__command_user_add__descriptor,
-    [WP_COMMAND_DEVICE_ADD] = &wp__command_device_add__descriptor,
-    [WP_COMMAND_DEVICE_REMOVE] = &wp__command_device_remove__descriptor,
-    [WP_COMMAND_TEAM_ADD] = &wp__command_team_add__descriptor,
-    [WP_COMMAND_TEAM_REMOVE] = &wp__command_team_remove__descriptor,
-    [WP_COMMAND_TEAM_MEMBER_ADD] = &wp__command_team_member_add__descriptor,
-    [WP_COMMAND_TEAM_MEMBER_REMOVE] = &wp__command_team_member_remove__descriptor,
-};
-
-/* NULL: not one that comes from elsewhere. */
-static const ProtobufCMessageDescriptor *command_descriptor(const Wp__Propose *propose)
-{
-    size_t rows = sizeof(operator_commands) / sizeof(*operator_commands);
-    if (propose->shard == WP_META_GROUP) {
-        return wp_meta_descriptor(propose->command);
-    }
-    return propose->command < rows ? operator_commands[propose->command] : NULL;
-}
-
 void wp_propose_take(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message)
 {
     const Wp__Propose *propose = (const Wp__Propose *)message;
-    const ProtobufCMessageDescriptor *descriptor = command_descriptor(propose);
-    ProtobufCMessage *command;
     struct asked *asked = calloc(1, sizeof(*asked));
-    int error = asked ? WP_OK : WP_E_NOMEM;
-    if (!error && !descriptor) {
-        error = WP_E_INVALID;
-    }
-    error = error ? error
-                  : wp_schema_decode(descriptor, wp_slice(propose->payload.data, propose->payload.len),
-                        &reactor->frame_arena, &command);
-    const struct shard *shard = wp_reactor_group_of(reactor, propose->shard);
-    if (!error && (!shard || !wp_group_leading(shard->group))) {
-        error = WP_E_NOT_LEADER; /* never passed on further */
-    }
-    if (!error) {
+    int error = WP_E_NOMEM;
+    if (asked) {
         asked->answer.answered = asked_answered;
         asked->reactor = reactor;
         asked->peer = peer->number;
         asked->number = propose->number;
-        error = wp_reactor_propose(
-            reactor, propose->shard, (uint8_t)propose->command, command, &asked->answer, 0);
+        error = packed_propose(reactor, propose->shard, propose->command,
+            wp_slice(propose->payload.data, propose->payload.len), &asked->answer, 0);
     }
     if (error) {
         free(asked);

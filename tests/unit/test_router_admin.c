@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "proto/frame.h"
+#include "router/reactor_router.h"
 
 static void assert_refusal(struct router *router, int status, const char *slug, const char *method,
     const char *path, const char *body)
@@ -203,6 +204,55 @@ static void test_a_command_has_to_fit_into_an_entry(void **state)
     router_fini(&router);
 }
 
+/* A command that waits for a leader elsewhere is proposed here when that is where the leader is now. */
+struct own_job {
+    struct wp_reactor_job job; /* first */
+    struct wp_answer answer;
+    uint32_t shard;
+    int error;
+    bool done;
+};
+
+static void own_answered(struct wp_answer *answer, uint32_t item, int error)
+{
+    struct own_job *own = (struct own_job *)((char *)answer - offsetof(struct own_job, answer));
+    own->error = item == 7 ? error : WP_E_INVALID;
+    __atomic_store_n(&own->done, true, __ATOMIC_RELEASE);
+}
+
+static void own_run(struct wp_reactor_job *job, struct wp_reactor *reactor)
+{
+    struct own_job *own = (struct own_job *)job;
+    Wp__CommandUserAdd command = WP__COMMAND_USER_ADD__INIT;
+    char user[] = "anna";
+    command.user = user;
+    int error = wp_reactor_forward(reactor, own->shard, WP_COMMAND_USER_ADD, &command.base, &own->answer, 7);
+    if (error) {
+        own_answered(&own->answer, 7, error);
+    }
+}
+
+static void test_a_forward_to_oneself_is_proposed(void **state)
+{
+    (void)state;
+    struct router router;
+    router_init(&router);
+    router_up(&router);
+    struct own_job own = {.job.run = own_run, .answer.answered = own_answered};
+    own.shard = router_shard(&router, "anna");
+    assert_int_equal(
+        wp_reactor_post(router.reactors[(own.shard - 1) % router.reactor_count], &own.job), WP_OK);
+    uint64_t end_us = wp_clock_mono_us() + 5000000;
+    while (!__atomic_load_n(&own.done, __ATOMIC_ACQUIRE)) {
+        assert_true(wp_clock_mono_us() < end_us);
+        usleep(1000);
+    }
+    assert_int_equal(own.error, WP_OK);
+    assert_refusal(&router, 409, "exists", "POST", "/v1/users", "{\"user\":\"anna\"}");
+    router_down(&router);
+    router_fini(&router);
+}
+
 /* {"users":[{"user":"u0","devices":["d"]}, ...]} */
 static char *many_users(uint32_t count)
 {
@@ -320,6 +370,7 @@ int main(void)
         cmocka_unit_test(test_bad_requests_say_what_is_wrong),
         cmocka_unit_test(test_a_list_of_members_has_a_bound),
         cmocka_unit_test(test_a_command_has_to_fit_into_an_entry),
+        cmocka_unit_test(test_a_forward_to_oneself_is_proposed),
         cmocka_unit_test(test_ten_thousand_users_in_one_request),
         cmocka_unit_test(test_status_counts_and_survives_a_restart),
     };
