@@ -96,6 +96,12 @@ static struct admin_answer change_refusal(const struct change *change, int error
         return admin_refusal(error, "there is a team \"%s\" already", change->team);
     case WP_E_NOT_FOUND:
         return admin_refusal(error, "there is no team \"%s\"", change->team);
+    case WP_E_UNKNOWN_RECIPIENT: /* MEMBER_REMOVE */
+        return change->user_count == 1
+                   ? admin_refusal(WP_E_NOT_FOUND, "nothing changed: \"%s\" is no member of team \"%s\"",
+                         change->users[0], change->team)
+                   : admin_refusal(WP_E_NOT_FOUND,
+                         "nothing changed: none of these names is a member of team \"%s\"", change->team);
     case WP_E_FULL:
         return change->command == WP_COMMAND_TEAM_ADD
                    ? admin_refusal(error, "the shard has as many teams as it may have (%u)", WP_TEAMS_MAX)

@@ -323,6 +323,8 @@ int wp_apply_team_member_remove(struct wp_machine *machine, struct wp_slice payl
     }
     int error = team_changed(machine, team, changed);
     result_fill(result, team, changed);
+    /* Told apart from a team that is not there. */
+    result->error = changed == 0 ? WP_E_UNKNOWN_RECIPIENT : WP_OK;
     return error;
 }
 

@@ -171,6 +171,9 @@ def test_teams_in_the_hands_of_the_operator(shared, unique):
     assert row["members"] == 2 and row["epoch"] == 2
     shared.ctl("team", "member", "remove", team, "zoe", "never-there")
     assert shared.ctl_json("team", "member", "list", team)["members"] == ["ann"]
+    for names in (["zoe"], ["zoe", "never-there"]):
+        assert "nothing changed" in shared.ctl("team", "member", "remove", team, *names, check=66).stderr
+    shared.ctl("team", "member", "add", team, "ann")
     assert "no team" in shared.ctl("team", "member", "add", "no-such-team", "ann", check=66).stderr
     shared.ctl("team", "member", "add", team, check=64)
     shared.ctl("team", "member", "add", team, "No Name", check=65)

@@ -542,7 +542,7 @@ int model_team_members(struct model *model, uint32_t team, uint32_t people, bool
     *ret_changed = (uint32_t)__builtin_popcount(after ^ found->members);
     found->epoch += after != found->members;
     found->members = after;
-    return WP_OK;
+    return add || *ret_changed > 0 ? WP_OK : WP_E_UNKNOWN_RECIPIENT;
 }
 
 void model_idle_check(struct model *model)

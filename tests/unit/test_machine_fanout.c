@@ -92,6 +92,11 @@ static void test_team_members_come_and_go(void **state)
     assert_int_equal(result->team.members, 1);
     assert_int_equal(result->team.epoch, 3);
     fixture_begin(&f);
+    fixture_members_remove(&f, "icu", some, 1); /* nobody left to remove: said, and no new epoch */
+    result = fixture_apply(&f);
+    assert_int_equal(result->error, WP_E_UNKNOWN_RECIPIENT);
+    assert_int_equal(result->team.epoch, 3);
+    fixture_begin(&f);
     fixture_team_remove(&f, "icu");
     assert_int_equal(fixture_apply(&f)->error, WP_OK);
     assert_int_equal(fixture_rows(&f, WP_KEY_MEMBER), 0);

@@ -275,7 +275,7 @@ static void do_members(struct run *run)
     run->expected[run->command].type = add ? WP_COMMAND_TEAM_MEMBER_ADD : WP_COMMAND_TEAM_MEMBER_REMOVE;
     run->expected[run->command].error =
         model_team_members(&run->model, team, bits, add, &run->expected[run->command].changed);
-    run->expected[run->command].epoch = run->expected[run->command].error ? 0 : run->model.teams[team].epoch;
+    run->expected[run->command].epoch = run->model.teams[team].exists ? run->model.teams[team].epoch : 0;
 }
 
 /* Generated structs want char * where they only read. */
