@@ -1,8 +1,5 @@
 /* Why this file exists: the verbs about teams are requests to the router that leads the shard of the team's
- * name.
- *
- * All teams are listed by asking every router for what its replicas hold; of a team that several hold, the
- * newest state is shown. */
+ * name. */
 #include <stdio.h>
 #include <string.h>
 
@@ -73,74 +70,6 @@ int ctl_team_member_add(const struct ctl_arguments *arguments)
 int ctl_team_member_remove(const struct ctl_arguments *arguments)
 {
     return members_change(arguments, "remove");
-}
-
-/* Adds a row, or replaces the older one of the same team. */
-static void row_merge(json_t *teams, json_t *row)
-{
-    const char *name = json_string_value(json_object_get(row, "team"));
-    const json_t *known = name ? json_object_get(teams, name) : NULL;
-    if (name && (!known || json_integer_value(json_object_get(known, "epoch")) <
-                               json_integer_value(json_object_get(row, "epoch")))) {
-        json_object_set(teams, name, row);
-    }
-}
-
-static json_t *teams_merge(const json_t *answers)
-{
-    json_t *teams = json_object();
-    size_t i, k;
-    json_t *answer, *row;
-    json_array_foreach(answers, i, answer)
-    {
-        json_array_foreach(json_object_get(answer, "teams"), k, row)
-        {
-            row_merge(teams, row);
-        }
-    }
-    json_t *rows = json_array();
-    const char *name;
-    json_object_foreach(teams, name, row)
-    {
-        json_array_append(rows, row);
-    }
-    json_t *sorted = ctl_sorted(rows, "team");
-    json_decref(rows);
-    json_decref(teams);
-    return sorted;
-}
-
-static int all_list(const struct ctl_arguments *arguments, struct ctl_access *access)
-{
-    static const struct ctl_column columns[] = {{"team", "TEAM"}, {"members", "MEMBERS"}, {"epoch", "EPOCH"},
-        {"shard", "SHARD"}, {"created_ms", "CREATED"}, {NULL, NULL}};
-    json_t *all = NULL;
-    int status = ctl_call_all(access, "/v1/teams", &all);
-    if (status) {
-        return status;
-    }
-    json_t *rows = teams_merge(json_object_get(all, "answers"));
-    if (arguments->json) {
-        json_t *root = json_pack("{s:O}", "teams", rows);
-        ctl_print_json(root);
-        json_decref(root);
-    } else {
-        ctl_print_table(rows, columns);
-    }
-    json_decref(rows);
-    json_decref(all);
-    return CTL_OK;
-}
-
-int ctl_team_list(const struct ctl_arguments *arguments)
-{
-    struct ctl_access *access;
-    int status = ctl_access_open(arguments, &access);
-    if (!status) {
-        status = all_list(arguments, access);
-        ctl_access_close(&access);
-    }
-    return status;
 }
 
 int ctl_team_member_list(const struct ctl_arguments *arguments)

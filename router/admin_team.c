@@ -151,9 +151,13 @@ static struct admin_answer change_do(
 /* --- all teams ---------------------------------------------------------------------------------------------
  */
 
-/* Each reactor's rows; joined by the HTTP thread. */
+/* Each reactor's rows and shards; joined by the HTTP thread. */
 struct teams_data {
-    json_t *parts[64];
+    bool any;
+    struct {
+        json_t *rows;
+        json_t *shards;
+    } parts[64];
 };
 
 struct teams_walk {
@@ -165,7 +169,8 @@ static void teams_free(struct admin_task *task)
 {
     struct teams_data *data = task->data;
     for (size_t i = 0; i < sizeof(data->parts) / sizeof(*data->parts); i++) {
-        json_decref(data->parts[i]);
+        json_decref(data->parts[i].rows);
+        json_decref(data->parts[i].shards);
     }
     free(data);
 }
@@ -182,15 +187,21 @@ static void teams_run(struct admin_task *task, struct wp_reactor *reactor, uint3
 {
     struct teams_data *data = task->data;
     struct teams_walk walk = {.rows = json_array()};
+    json_t *shards = json_array();
     for (uint32_t s = wp_reactor_shard_first(reactor); s; s = wp_reactor_shard_next(reactor, s)) {
+        if (!data->any && !wp_group_leading(wp_reactor_group(reactor, s))) {
+            continue;
+        }
         walk.shard = s;
+        json_array_append_new(shards, json_integer((json_int_t)s));
         wp_machine_teams_each(wp_reactor_machine(reactor, s), team_each, &walk);
     }
-    data->parts[reactor_index % 64] = walk.rows;
+    data->parts[reactor_index % 64].rows = walk.rows;
+    data->parts[reactor_index % 64].shards = shards;
     admin_job_finish(task);
 }
 
-static struct admin_answer teams_list(struct wp_admin *admin)
+static struct admin_answer teams_list(struct wp_admin *admin, bool any)
 {
     struct teams_data *data = calloc(1, sizeof(*data));
     struct admin_task *task = data ? admin_task_create(admin, teams_run, teams_free, data) : NULL;
@@ -198,16 +209,20 @@ static struct admin_answer teams_list(struct wp_admin *admin)
         free(data);
         return admin_refusal(WP_E_NOMEM, "out of memory");
     }
+    data->any = any;
     int error = admin_task_perform(task, admin_every_reactor(admin));
     struct admin_answer answer;
     if (error) {
         answer = admin_task_refusal(error);
     } else {
         json_t *rows = json_array();
+        json_t *shards = json_array();
         for (size_t i = 0; i < sizeof(data->parts) / sizeof(*data->parts); i++) {
-            json_array_extend(rows, data->parts[i]);
+            json_array_extend(rows, data->parts[i].rows);
+            json_array_extend(shards, data->parts[i].shards);
         }
-        answer = admin_ok(200, json_pack("{s:s, s:o}", "node", admin->config.node, "teams", rows));
+        answer = admin_ok(
+            200, json_pack("{s:s, s:o, s:o}", "node", admin->config.node, "shards", shards, "teams", rows));
     }
     admin_task_release(task);
     return answer;
@@ -282,7 +297,7 @@ struct admin_answer admin_route_team(struct wp_admin *admin, const struct wp_man
     const json_t *add = json_object_get(body, "add");
     const json_t *remove = json_object_get(body, "remove");
     if (count == 2 && !strcmp(method, "GET")) {
-        return teams_list(admin);
+        return teams_list(admin, any);
     }
     if (!name || !wp_address_valid(name)) {
         return admin_refusal(

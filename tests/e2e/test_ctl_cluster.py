@@ -89,6 +89,20 @@ def test_users_of_all_shards_are_listed_whoever_leads_them(three, unique):
     assert sorted(covered) == list(range(1, 9))
 
 
+def test_teams_are_listed_by_the_leaders_of_their_shards(three, unique):
+    names = sorted(unique("icu") for _ in range(12))
+    for name in names:
+        three.ctl("team", "add", name)
+    rows = [row for row in three.ctl_json("team", "list")["teams"] if row["team"] in names]
+    assert [row["team"] for row in rows] == names
+    answers = [three.admin("GET", "/v1/teams", node=router) for router in ROUTERS]
+    assert sorted(shard for answer in answers for shard in answer["shards"]) == list(range(1, 9))
+    assert sorted(row["team"] for answer in answers for row in answer["teams"] if row["team"] in names) == names
+    for name in names[:6]:
+        three.ctl("team", "remove", name)
+    assert not {row["team"] for row in three.ctl_json("team", "list")["teams"]} & set(names[:6])
+
+
 def test_a_router_that_does_not_lead_names_the_one_that_does(three, unique):
     name = unique("carl")
     three.add_user(name)
@@ -161,6 +175,8 @@ def test_without_a_majority_a_list_says_what_it_lacks(cluster):
     cluster.kill("router-3")
     done = cluster.ctl("user", "list", check=UNAVAILABLE)
     assert "the list lacks the users of shards" in done.stderr
+    done = cluster.ctl("team", "list", check=UNAVAILABLE)
+    assert "the list lacks the teams of shards" in done.stderr
     view = cluster.ctl_json("cluster", "status")
     assert "have no leader" in view["summary"] and "router-1 is down" in view["summary"]
 

@@ -1,5 +1,5 @@
-/* Why this file exists: the users of a shard are listed by the router that leads it; a whole list is put
- * together from all of them.
+/* Why this file exists: the users and teams of a shard are listed by the router that leads it; a whole list
+ * is put together from all of them.
  *
  * Invariants
  * 1. Every row comes from a router that led the row's shard, and each shard from one router only.
@@ -19,7 +19,22 @@
 #define SHARDS_MAX 1024u
 #define COMPLETE_TIMEOUT_MS 5000u /* as long as an election may take, several times */
 
+struct kind {
+    const char *path;
+    const char *rows; /* the answer's member that has them, and what they are called */
+    const char *name; /* of a row */
+    struct ctl_column columns[7];
+};
+
+static const struct kind users = {"/v1/users", "users", "user",
+    {{"user", "USER"}, {"devices", "DEVICES"}, {"queued", "WAITING (STAT/URGENT/ROUTINE)"},
+        {"bytes", "BYTES"}, {"shard", "SHARD"}, {"created_ms", "CREATED"}, {NULL, NULL}}};
+static const struct kind teams = {"/v1/teams", "teams", "team",
+    {{"team", "TEAM"}, {"members", "MEMBERS"}, {"epoch", "EPOCH"}, {"shard", "SHARD"},
+        {"created_ms", "CREATED"}, {NULL, NULL}}};
+
 struct listing {
+    const struct kind *kind;
     json_t *rows;
     unsigned shards; /* of the cluster; 0 = unknown (one router by its socket) */
     bool covered[SHARDS_MAX + 1];
@@ -28,22 +43,23 @@ struct listing {
 /* --- one router
  * ------------------------------------------------------------------------------------------------ */
 
-/* One page of a router: rows to `rows`, its shards to ret_shards, ret_last as users_of_router needs it. */
-static int page_get(struct ctl_access *access, unsigned router, const char *options,
+/* One page of a router after the name `last`: rows to `rows`, its shards to ret_shards, `last` is then empty
+ * when no other page follows. */
+static int page_get(struct ctl_access *access, unsigned router, const struct kind *kind, const char *options,
     char last[WP_NAME_SIZE_MAX + 1], json_t *rows, json_t **ret_shards)
 {
     char path[256];
     json_t *answer;
-    snprintf(path, sizeof path, "/v1/users?after=%s&limit=%u%s", last, PAGE_COUNT, options);
+    snprintf(path, sizeof path, "%s?after=%s&limit=%u%s", kind->path, last, PAGE_COUNT, options);
     int error = wp_operator_call_router(
         access->op, router, 0, "GET", path, NULL, &answer, access->text, sizeof access->text);
     if (error) {
         return error;
     }
-    const json_t *users = json_object_get(answer, "users");
-    json_array_extend(rows, (json_t *)(uintptr_t)users);
+    json_t *page = json_object_get(answer, kind->rows);
+    json_array_extend(rows, page);
     const char *name =
-        json_string_value(json_object_get(json_array_get(users, json_array_size(users) - 1), "user"));
+        json_string_value(json_object_get(json_array_get(page, json_array_size(page) - 1), kind->name));
     bool more = json_is_true(json_object_get(answer, "more")) && name;
     snprintf(last, WP_NAME_SIZE_MAX + 1, "%s", more ? name : "");
     *ret_shards = json_incref(json_object_get(answer, "shards"));
@@ -52,15 +68,15 @@ static int page_get(struct ctl_access *access, unsigned router, const char *opti
 }
 
 /* All pages. WP_E_NOT_LEADER: what it leads changed meanwhile. */
-static int pages_get(
-    struct ctl_access *access, unsigned router, const char *options, json_t *rows, json_t **ret_shards)
+static int pages_get(struct ctl_access *access, unsigned router, const struct kind *kind, const char *options,
+    json_t *rows, json_t **ret_shards)
 {
     char last[WP_NAME_SIZE_MAX + 1] = "";
     json_t *first = NULL;
     int error = WP_OK;
     do {
         json_t *shards = NULL;
-        error = page_get(access, router, options, last, rows, &shards);
+        error = page_get(access, router, kind, options, last, rows, &shards);
         if (!error && first && !json_equal(first, shards)) {
             error = WP_E_NOT_LEADER;
         }
@@ -118,7 +134,7 @@ static int round_do(struct ctl_access *access, struct listing *listing, const ch
     for (unsigned i = 0; i < wp_operator_router_count(access->op) && !(listing->shards && complete(listing));
          i++) {
         json_t *rows = json_array(), *shards = NULL;
-        int error = pages_get(access, i, options, rows, &shards);
+        int error = pages_get(access, i, listing->kind, options, rows, &shards);
         if (!error) {
             rows_take(listing, rows, shards);
         }
@@ -140,33 +156,30 @@ static int missing_fail(const struct listing *listing)
         }
     }
     return ctl_fail(CTL_UNAVAILABLE,
-        "the list lacks the users of shard%s %s: no router that answers leads it; see wardpostctl cluster "
+        "the list lacks the %s of shard%s %s: no router that answers leads it; see wardpostctl cluster "
         "status",
-        strchr(text, ',') ? "s" : "", text);
+        listing->kind->rows, strchr(text, ',') ? "s" : "", text);
 }
 
-static void list_print(const struct ctl_arguments *arguments, json_t *rows)
+static void list_print(const struct ctl_arguments *arguments, const struct kind *kind, json_t *rows)
 {
-    static const struct ctl_column columns[] = {{"user", "USER"}, {"devices", "DEVICES"},
-        {"queued", "WAITING (STAT/URGENT/ROUTINE)"}, {"bytes", "BYTES"}, {"shard", "SHARD"},
-        {"created_ms", "CREATED"}, {NULL, NULL}};
     if (arguments->json) {
-        json_t *root = json_pack("{s:O}", "users", rows);
+        json_t *root = json_pack("{s:O}", kind->rows, rows);
         ctl_print_json(root);
         json_decref(root);
     } else {
-        ctl_print_table(rows, columns);
+        ctl_print_table(rows, kind->columns);
     }
 }
 
-int ctl_user_list(const struct ctl_arguments *arguments)
+static int list(const struct ctl_arguments *arguments, const struct kind *kind)
 {
     struct ctl_access *access;
     int status = ctl_access_open(arguments, &access);
     if (status) {
         return status;
     }
-    struct listing listing = {.rows = json_array(), .shards = access->playground.shards};
+    struct listing listing = {.kind = kind, .rows = json_array(), .shards = access->playground.shards};
     /* One router alone lists what its replicas hold: there is nobody else to ask. */
     const char *options = listing.shards ? "" : "&replica=any";
     uint64_t end_us = wp_clock_mono_us() + (uint64_t)COMPLETE_TIMEOUT_MS * 1000;
@@ -178,12 +191,22 @@ int ctl_user_list(const struct ctl_arguments *arguments)
     if (error) {
         status = ctl_fail(ctl_exit_of(error), "%s", access->text);
     } else {
-        json_t *rows = ctl_sorted(listing.rows, "user");
-        list_print(arguments, rows);
+        json_t *rows = ctl_sorted(listing.rows, kind->name);
+        list_print(arguments, kind, rows);
         json_decref(rows);
         status = complete(&listing) ? CTL_OK : missing_fail(&listing);
     }
     json_decref(listing.rows);
     ctl_access_close(&access);
     return status;
+}
+
+int ctl_user_list(const struct ctl_arguments *arguments)
+{
+    return list(arguments, &users);
+}
+
+int ctl_team_list(const struct ctl_arguments *arguments)
+{
+    return list(arguments, &teams);
 }
