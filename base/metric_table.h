@@ -60,6 +60,14 @@
     X(RECEIPTS, gauge, "router", "wardpost_router_receipts", "receipts kept for senders")                    \
     X(RECEIPTS_DROPPED, counter, "router", "wardpost_router_receipts_dropped_total",                         \
         "receipts that had no room in the outbox")                                                           \
+    X(RECEIPTS_DISPLACED, counter, "router", "wardpost_router_receipts_displaced_total",                      \
+        "oldest receipts of senders with 10,000 of them that gave way to newer ones")                         \
+    X(RECEIPTS_OLD, counter, "router", "wardpost_router_receipts_old_total",                                  \
+        "receipts that no device took in 30 days")                                                           \
+    X(COPIES_REFUSED, counter, "router", "wardpost_router_copies_refused_total",                              \
+        "copies of team messages refused at the member: unknown user, or mailbox full")                       \
+    X(COPIES_EXPIRED, counter, "router", "wardpost_router_copies_expired_total",                              \
+        "copies of team messages that reached the member's shard after their expiry")                         \
     X(IDLE_DEVICES, counter, "router", "wardpost_router_idle_devices_total",                                 \
         "devices that were unseen for so long that their owner was told")                                    \
     X(CONNECTIONS, gauge, "gateway", "wardpost_gateway_connections", "open device connections")              \

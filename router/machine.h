@@ -224,13 +224,23 @@ uint64_t wp_machine_seen_window_ms(const struct wp_machine *machine, uint64_t no
 /* Whether a device was unseen for long and its owner was not told yet: propose IDLE_CHECK. O(devices). */
 bool wp_machine_idle_due(const struct wp_machine *machine, uint64_t now_ms);
 
+/* What was given up, for the operator to see. */
+enum wp_drop {
+    WP_DROP_RECEIPT_OUTBOX,    /* a receipt: the outbox was over its bound */
+    WP_DROP_RECEIPT_DISPLACED, /* the oldest receipt of a sender with WP_RECEIPTS_MAX, for a newer one */
+    WP_DROP_RECEIPT_OLD,       /* a receipt that no device took in WP_RECEIPT_LIFE_MS */
+    WP_DROP_COPY_REFUSED,      /* a member's copy of a team message: no such user, or no room */
+    WP_DROP_COPY_EXPIRED,      /* a member's copy that came after its expiry */
+    WP_DROP_COUNT
+};
+
 struct wp_machine_totals {
     uint64_t users, devices, messages, bytes;
     uint64_t receipts; /* rows kept */
     uint64_t teams;
     uint64_t outbox_items;
     uint64_t outbox_bytes;
-    uint64_t receipts_dropped; /* since the machine was created: the outbox was over its bound */
+    uint64_t drops[WP_DROP_COUNT]; /* since the machine was created */
 };
 void wp_machine_totals(const struct wp_machine *machine, struct wp_machine_totals *ret_totals);
 

@@ -138,6 +138,7 @@ int wp_apply_expire(struct wp_machine *machine, struct wp_slice payload, struct 
             result->expire.expired++;
             error = wp_machine_row_ended(machine, mailbox, row, WP__RECEIPT_STATE__EXPIRED);
         }
+        machine->drops[WP_DROP_RECEIPT_OLD] += lane == WP__LANE__RECEIPT && !row->acknowledged;
         wp_expiry_pop(&machine->expiry);
         error = error ? error : wp_mailbox_remove(machine, mailbox, lane, index);
         if (error) {

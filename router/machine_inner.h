@@ -112,8 +112,8 @@ struct wp_machine {
     struct wp_intern intern;
     struct wp_names teams;
     struct wp_outbox outbox;
-    uint64_t receipts;         /* rows kept */
-    uint64_t receipts_dropped; /* not replicated: for the operator */
+    uint64_t receipts;             /* rows kept */
+    uint64_t drops[WP_DROP_COUNT]; /* not replicated: for the operator */
     uint64_t messages;
     uint64_t bytes;
     uint64_t devices;

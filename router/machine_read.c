@@ -167,8 +167,8 @@ void wp_machine_totals(const struct wp_machine *machine, struct wp_machine_total
         .teams = machine->teams.count,
         .outbox_items = machine->outbox.items,
         .outbox_bytes = machine->outbox.bytes,
-        .receipts_dropped = machine->receipts_dropped,
     };
+    memcpy(ret_totals->drops, machine->drops, sizeof ret_totals->drops);
 }
 
 void wp_machine_users_each(const struct wp_machine *machine,

@@ -65,6 +65,8 @@ int wp_machine_receipt_append(struct wp_machine *machine, const struct wp_ended 
     }
     wp_mailbox_touch(machine, mailbox);
     while (mailbox->lanes[WP__LANE__RECEIPT].count >= WP_RECEIPTS_MAX) {
+        bool taken = wp_lane_row(&mailbox->lanes[WP__LANE__RECEIPT], 0)->acknowledged;
+        machine->drops[WP_DROP_RECEIPT_DISPLACED] += !taken;
         int error = wp_mailbox_remove(machine, mailbox, WP__LANE__RECEIPT, 0);
         if (error) {
             return error;
@@ -131,7 +133,7 @@ static uint8_t *receipt_put(uint8_t *p, const struct wp_ended *ended)
 static int receipts_send(struct wp_machine *machine, const struct wp_ended *ended, uint32_t count)
 {
     if (machine->outbox.bytes > WP_OUTBOX_KEPT_FACTOR * wp_machine_outbox_bytes_max(machine)) {
-        machine->receipts_dropped += count;
+        machine->drops[WP_DROP_RECEIPT_OUTBOX] += count;
         return WP_OK;
     }
     size_t size_max = (size_t)count * (2 * RECEIPT_SIZE_MAX + WP_WIRE_FIELD_SIZE_MAX);

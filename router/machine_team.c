@@ -336,12 +336,14 @@ int wp_machine_team_take(
 {
     struct wp_mailbox *mailbox = wp_machine_user(machine, user);
     if (mailbox && message->expires_ms <= machine->time_ms) {
+        machine->drops[WP_DROP_COPY_EXPIRED]++;
         return wp_machine_ended(
             machine, message->sender, message->id, user, WP__RECEIPT_STATE__EXPIRED, WP_OK);
     }
     int refusal = mailbox ? wp_mailbox_room(machine, mailbox, message->lane, message->envelope.size)
                           : WP_E_UNKNOWN_RECIPIENT;
     if (refusal) {
+        machine->drops[WP_DROP_COPY_REFUSED]++;
         return wp_machine_ended(
             machine, message->sender, message->id, user, WP__RECEIPT_STATE__REFUSED, refusal);
     }

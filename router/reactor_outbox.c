@@ -40,11 +40,11 @@ struct outbox_send {
 };
 
 struct outbox_sends {
-    uint64_t items;          /* pending in the machine as of the last pump */
-    bool news;               /* something was added since */
-    uint32_t ahead;          /* destinations with `arrived_ms` */
-    uint64_t dropped;        /* receipts, as counted for the operator */
-    struct outbox_send to[]; /* by shard */
+    uint64_t items;                /* pending in the machine as of the last pump */
+    bool news;                     /* something was added since */
+    uint32_t ahead;                /* destinations with `arrived_ms` */
+    uint64_t drops[WP_DROP_COUNT]; /* of the machine, as counted for the operator */
+    struct outbox_send to[];       /* by shard */
 };
 
 int wp_outbox_sends_create(struct shard *shard)
@@ -67,8 +67,26 @@ void wp_outbox_leading(struct shard *shard, bool leading)
     struct wp_machine_totals totals;
     wp_machine_totals(shard->machine, &totals);
     shard->sends->items = totals.outbox_items;
-    shard->sends->dropped = totals.receipts_dropped;
+    memcpy(shard->sends->drops, totals.drops, sizeof(totals.drops));
     shard->sends->news = leading;
+}
+
+/* Only the leader counts, so that the sum over all routers is right. */
+static void drops_count(struct shard *shard, const struct wp_machine_totals *totals)
+{
+    static const enum wp_metric metrics[WP_DROP_COUNT] = {
+        [WP_DROP_RECEIPT_OUTBOX] = WP_M_RECEIPTS_DROPPED,
+        [WP_DROP_RECEIPT_DISPLACED] = WP_M_RECEIPTS_DISPLACED,
+        [WP_DROP_RECEIPT_OLD] = WP_M_RECEIPTS_OLD,
+        [WP_DROP_COPY_REFUSED] = WP_M_COPIES_REFUSED,
+        [WP_DROP_COPY_EXPIRED] = WP_M_COPIES_EXPIRED,
+    };
+    for (int i = 0; i < WP_DROP_COUNT; i++) {
+        if (totals->drops[i] > shard->sends->drops[i]) {
+            wp_metric_add(metrics[i], totals->drops[i] - shard->sends->drops[i]);
+            shard->sends->drops[i] = totals->drops[i];
+        }
+    }
 }
 
 void wp_outbox_applied(struct shard *shard)
@@ -77,9 +95,8 @@ void wp_outbox_applied(struct shard *shard)
     wp_machine_totals(shard->machine, &totals);
     shard->sends->news = shard->sends->news || totals.outbox_items > shard->sends->items;
     shard->sends->items = totals.outbox_items;
-    if (totals.receipts_dropped > shard->sends->dropped && wp_group_leading(shard->group)) {
-        wp_metric_add(WP_M_RECEIPTS_DROPPED, totals.receipts_dropped - shard->sends->dropped);
-        shard->sends->dropped = totals.receipts_dropped;
+    if (wp_group_leading(shard->group)) {
+        drops_count(shard, &totals);
     }
 }
 

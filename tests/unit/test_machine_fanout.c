@@ -36,6 +36,13 @@ static uint64_t subscriber(struct fixture *f, const char *user)
     return mailbox;
 }
 
+static uint64_t dropped(const struct fixture *f, enum wp_drop drop)
+{
+    struct wp_machine_totals totals;
+    wp_machine_totals(f->machine, &totals);
+    return totals.drops[drop];
+}
+
 static void team(struct fixture *f, const char *name, const char *const *users, size_t count)
 {
     fixture_begin(f);
@@ -150,6 +157,7 @@ static void test_team_message_reaches_its_members_of_now(void **state)
     assert_string_equal(fixture_pending(&f, cyd, 1, WP__LANE__ROUTINE), "1");
     assert_string_equal(fixture_pending(&f, sender, 1, WP__LANE__ROUTINE), "");
     assert_string_equal(receipt(&f, sender, 1), "refused nobody unknown-recipient");
+    assert_int_equal(dropped(&f, WP_DROP_COPY_REFUSED), 1);
     fixture_begin(&f);
     fixture_members_remove(&f, "icu", &users[2], 1);
     fixture_apply(&f);
@@ -236,8 +244,10 @@ static void test_each_message_ends_in_one_receipt(void **state)
     assert_string_equal(fixture_pending(&f, sender, 1, WP__LANE__RECEIPT), "1,2");
     fixture_acknowledge_one(&f, sender, 1, WP__LANE__RECEIPT, 1);
     assert_string_equal(receipt(&f, sender, 1), "gone");
+    assert_int_equal(dropped(&f, WP_DROP_RECEIPT_OLD), 0);
     f.time_ms += 31ull * DAY_MS;
     assert_int_equal(fixture_expire_now(&f, 100)->expire.expired, 0); /* a receipt is no message */
+    assert_int_equal(dropped(&f, WP_DROP_RECEIPT_OLD), 1);
     assert_string_equal(receipt(&f, sender, 2), "gone");
     assert_int_equal(fixture_rows(&f, WP_KEY_MESSAGE), 0);
     fixture_fini(&f);
@@ -296,6 +306,58 @@ static void test_receipts_do_not_fill_a_mailbox(void **state)
     fixture_fill(&f, &zoe, "ann", WP__LANE__ROUTINE, 2);
     assert_string_equal(fixture_pending(&f, sender, 1, WP__LANE__ROUTINE), "1,2");
     fixture_fini(&f);
+}
+
+static void test_the_oldest_receipts_give_way_and_are_counted(void **state)
+{
+    (void)state;
+    enum { ROUND = 50 };
+    struct fixture f;
+    begin(&f);
+    uint64_t sender = subscriber(&f, "ann");
+    uint64_t bob = fixture_user(&f, "bob", 1);
+    for (uint64_t sent = 0; sent < WP_RECEIPTS_MAX + ROUND; sent += ROUND) {
+        uint64_t positions[ROUND];
+        for (uint32_t i = 0; i < ROUND; i++) {
+            positions[i] = sent + i + 1;
+        }
+        fixture_fill(&f, &ann, "bob", WP__LANE__ROUTINE, ROUND);
+        fixture_begin(&f);
+        fixture_acknowledge(&f, bob, 1, WP__LANE__ROUTINE, positions, ROUND);
+        fixture_apply(&f);
+    }
+    assert_int_equal(dropped(&f, WP_DROP_RECEIPT_DISPLACED), ROUND);
+    assert_string_equal(receipt(&f, sender, ROUND), "gone");
+    assert_string_equal(receipt(&f, sender, ROUND + 1), "delivered bob ok");
+    fixture_fini(&f);
+}
+
+static void test_a_copy_that_comes_too_late_is_counted(void **state)
+{
+    (void)state;
+    struct fixture f, other;
+    begin(&f);
+    fixture_ring(&f, SHARDS);
+    static char far[8];
+    for (uint32_t i = 0; far[0] == '\0' || fixture_shard_of(&f, far) == FIXTURE_SHARD; i++) {
+        snprintf(far, sizeof far, "far%u", i);
+    }
+    const char *const users[] = {"ann", far};
+    team(&f, "icu", users, 2);
+    assert_int_equal(send_team(&f, "icu", 100)->error, WP_OK);
+    uint32_t receipts;
+    struct wp_slice item = wp_machine_outbox_item(f.machine, fixture_shard_of(&f, far), 1, &receipts);
+    fixture_init(&other);
+    fixture_ring(&other, SHARDS);
+    uint64_t mailbox = fixture_user(&other, far, 1);
+    other.time_ms = f.time_ms + 2ull * HOUR_MS;
+    fixture_begin(&other);
+    fixture_transfer(&other, 1, 1, &item, 1);
+    assert_int_equal(fixture_apply(&other)->transfer.taken, 1);
+    assert_int_equal(dropped(&other, WP_DROP_COPY_EXPIRED), 1);
+    assert_string_equal(fixture_pending(&other, mailbox, 1, WP__LANE__ROUTINE), "");
+    fixture_fini(&f);
+    fixture_fini(&other);
 }
 
 static void test_outbox_goes_over_once(void **state)
@@ -420,6 +482,8 @@ int main(void)
         cmocka_unit_test(test_each_message_ends_in_one_receipt),
         cmocka_unit_test(test_nobody_listens_nothing_is_kept),
         cmocka_unit_test(test_receipts_do_not_fill_a_mailbox),
+        cmocka_unit_test(test_the_oldest_receipts_give_way_and_are_counted),
+        cmocka_unit_test(test_a_copy_that_comes_too_late_is_counted),
         cmocka_unit_test(test_outbox_goes_over_once),
         cmocka_unit_test(test_idle_device_is_told_of_once),
         cmocka_unit_test(test_later_device_begins_where_it_is_told),
