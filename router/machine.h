@@ -70,8 +70,8 @@ struct wp_result {
     uint8_t command; /* enum wp_command_type */
     int error;       /* WP_OK or the refusal */
     union {
-        struct { /* SUBMIT: when error is WP_OK and not duplicate, a message stands in the mailbox: deliver
-                    it. `mailbox` is 0 when it went to a team: see wp_applied.appended */
+        struct { /* SUBMIT: when error is WP_OK and not duplicate, a message stands in the mailbox. `mailbox`
+                    is 0 when it went to a team. What to deliver: wp_applied.appended */
             bool duplicate;
             uint64_t accepted_ms;
             uint64_t expires_ms;
@@ -110,8 +110,9 @@ struct wp_result {
     };
 };
 
-/* A row that came to a mailbox otherwise than by its own SUBMIT: a member's copy of a team message, or a
- * receipt. Those of one team message stand together and share `envelope`. */
+/* A row that came to a mailbox: a message, a member's copy of a team message, or a receipt. In the order in
+ * which they came, which is the order to deliver them in. Copies of one team message stand together and share
+ * `envelope`. */
 struct wp_appended {
     uint64_t mailbox;
     Wp__Lane lane;

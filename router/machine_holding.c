@@ -53,7 +53,16 @@ int wp_mailbox_append(struct wp_machine *machine, struct wp_mailbox *mailbox, ui
         .place = mailbox->number << 2 | lane,
         .sequence_low = (uint32_t)row->sequence,
     };
+    const struct wp_appended appended = {
+        .mailbox = mailbox->number,
+        .lane = (Wp__Lane)lane,
+        .sequence = row->sequence,
+        .accepted_ms = accepted_ms,
+        .expires_ms = row->expires_ms,
+        .envelope = envelope,
+    };
     error = wp_expiry_push(&machine->expiry, &entry);
+    error = error ? error : wp_buffer_append(&machine->appended, &appended, sizeof appended);
     if (!error && envelope.size > 0) {
         error = wp_machine_put_message(machine, mailbox, lane, row, accepted_ms, envelope);
     }

@@ -213,8 +213,9 @@ void wp_mailbox_sweep(struct wp_machine *machine, struct wp_mailbox *mailbox);
 void wp_mailbox_backlog(const struct wp_mailbox *mailbox, uint64_t *ret_messages, uint64_t *ret_bytes);
 /* Whether the bounds leave room for a message of `size` bytes: WP_OK or WP_E_MAILBOX_FULL. */
 int wp_mailbox_room(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint64_t size);
-/* A new row at the tail of a sequence; `row` has everything but `sequence`, which is set. With `envelope` its
- * record is put too. WP_OK or WP_E_NOMEM. */
+/* A new row at the tail of a sequence, which the caller of apply is told of; `row` has everything but
+ * `sequence`, which is set. With `envelope` (borrowed from the entry) its record is put too. WP_OK or
+ * WP_E_NOMEM. */
 int wp_mailbox_append(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane,
     struct wp_row *row, uint64_t accepted_ms, struct wp_slice envelope);
 /* Whether a heap entry is a message still kept, and where. */

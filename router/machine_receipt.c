@@ -79,20 +79,9 @@ int wp_machine_receipt_append(struct wp_machine *machine, const struct wp_ended 
         .receipt_error = ended->error,
     };
     memcpy(row.id, ended->id, WP_UUID_SIZE);
-    int error = row.sender
-                    ? wp_mailbox_append(machine, mailbox, WP__LANE__RECEIPT, &row, 0, wp_slice(NULL, 0))
-                    : WP_E_NOMEM;
-    if (error) {
-        return error;
-    }
-    const struct wp_appended appended = {
-        .mailbox = mailbox->number,
-        .lane = WP__LANE__RECEIPT,
-        .sequence = row.sequence,
-        .accepted_ms = ended->time_ms,
-        .expires_ms = row.expires_ms,
-    };
-    return wp_buffer_append(&machine->appended, &appended, sizeof appended);
+    return row.sender ? wp_mailbox_append(
+                            machine, mailbox, WP__LANE__RECEIPT, &row, ended->time_ms, wp_slice(NULL, 0))
+                      : WP_E_NOMEM;
 }
 
 /* --- the end of an entry -----------------------------------------------------------------------------------

@@ -356,18 +356,6 @@ int wp_machine_team_take(
     int error = row.sender ? wp_mailbox_append(machine, mailbox, message->lane, &row, message->accepted_ms,
                                  message->envelope)
                            : WP_E_NOMEM;
-    if (error) {
-        return error;
-    }
-    const struct wp_appended appended = {
-        .mailbox = mailbox->number,
-        .lane = (Wp__Lane)message->lane,
-        .sequence = row.sequence,
-        .accepted_ms = message->accepted_ms,
-        .expires_ms = message->expires_ms,
-        .envelope = message->envelope,
-    };
-    error = wp_buffer_append(&machine->appended, &appended, sizeof appended);
     return error ? error : wp_mailbox_trim(machine, mailbox);
 }
 

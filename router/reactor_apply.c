@@ -208,27 +208,12 @@ void wp_waiter_refuse(struct shard *shard, const struct waiter *waiter, int erro
 /* --- apply ------------------------------------------------------------------------------------------------
  */
 
+/* What was submitted is not looked at here: all rows are delivered in the order in which they came to their
+ * mailboxes (wp_shard_appended). */
 static void result_dispatch(struct shard *shard, const struct wp_result *result)
 {
-    if (result->error) {
-        return;
-    }
-    if (result->command == WP_COMMAND_DEVICE_REMOVE) {
+    if (!result->error && result->command == WP_COMMAND_DEVICE_REMOVE) {
         wp_dispatch_kick(shard->dispatch, result->admin.mailbox, result->admin.device, WP_E_NOT_FOUND);
-    }
-    if (result->command != WP_COMMAND_SUBMIT || result->submit.mailbox == 0) {
-        return;
-    }
-    const struct wp_body body = {
-        .accepted_ms = result->submit.accepted_ms,
-        .expires_ms = result->submit.expires_ms,
-        .envelope = result->submit.envelope,
-    };
-    struct wp_effect effects[WP_DEVICES_MAX];
-    uint32_t count = wp_dispatch_message(shard->dispatch, result->submit.mailbox, result->submit.lane,
-        result->submit.sequence, &body, effects);
-    for (uint32_t i = 0; i < count; i++) {
-        wp_shard_deliver(shard, &effects[i]);
     }
 }
 
@@ -259,11 +244,11 @@ static void results_take(struct shard *shard, const struct wp_applied *applied, 
     for (uint32_t i = 0; waiters && i < waiters->count; i++) {
         WP_ASSERT(waiters->items[i].kind == WAIT_NONE);
     }
-    for (uint32_t i = 0; i < applied->removal_count; i++) {
+    wp_shard_appended(shard, applied->appended, applied->appended_count);
+    for (uint32_t i = 0; i < applied->removal_count; i++) { /* some may have come with this entry */
         const struct wp_removal *removal = &applied->removals[i];
         wp_dispatch_expired(shard->dispatch, removal->mailbox, removal->lane, removal->sequence);
     }
-    wp_shard_appended(shard, applied->appended, applied->appended_count);
     if (waiters) {
         idle_log(shard, applied);
     }

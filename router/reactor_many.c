@@ -1,5 +1,5 @@
-/* Rows that came to mailboxes otherwise than by their own submit: receipts, and copies of a message to a
- * team. The copies of one message for devices behind one gateway leave as one frame with one body. */
+/* Rows that came to mailboxes, in the order in which they came. The copies of one message for devices behind
+ * one gateway leave as one frame with one body. */
 #include <stdlib.h>
 
 #include "base/error.h"

@@ -128,6 +128,7 @@ void model_time(struct model *model, uint64_t given_ms)
     model->end_count = 0;
     model->removal_count = 0;
     model->appended_count = 0;
+    model->copy_count = 0;
     model->idle_count = 0;
     for (uint32_t b = 0; b < model->bucket_count; b++) {
         if (!model->buckets[b].dropped && model->time_ms - model->buckets[b].last_ms >= WINDOW_MS) {
@@ -360,6 +361,7 @@ static void fan_take(struct model *model, const struct model_fan *fan, uint32_t 
     message->told = fan->sender;
     memcpy(message->id, fan->id, 16);
     appended_add(model, message);
+    model->copy_count++;
     trim(model, person);
 }
 
@@ -607,6 +609,7 @@ struct model_submit_result model_submit(struct model *model, const struct model_
     message->told = submit->sender;
     memcpy(message->id, submit->id, 16);
     result.sequence = message->sequence;
+    appended_add(model, message);
     trim(model, submit->recipient);
     return result;
 }

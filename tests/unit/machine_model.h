@@ -159,6 +159,7 @@ struct model {
     uint32_t removal_count;
     struct model_appended appended[4096];
     uint32_t appended_count;
+    uint32_t copy_count; /* of them: of messages to teams */
     uint32_t idle_count;
 };
 

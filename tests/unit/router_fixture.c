@@ -553,6 +553,7 @@ uint64_t gateway_submit(struct gateway *gateway, const struct submit *submit)
     header.sender = text(submit->user);
     header.sender_device = text(submit->device);
     header.recipient = text(submit->to);
+    header.to_team = submit->to_team;
     header.lane = submit->lane;
     header.ttl_ms = submit->ttl_ms;
     Wp__KeyPart parts[8];

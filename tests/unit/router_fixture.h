@@ -134,6 +134,7 @@ struct submit {
     uint32_t key_parts; /* that many, for devices "d0", "d1" ... */
     const uint8_t *id;  /* NULL: a new one */
     uint32_t shard;     /* 0: the right one */
+    bool to_team;       /* `to` is a team */
 };
 /* Sends; returns the ticket. */
 uint64_t gateway_submit(struct gateway *gateway, const struct submit *submit);

@@ -167,6 +167,41 @@ static void test_team_message_reaches_its_members_of_now(void **state)
     fixture_fini(&f);
 }
 
+/* Copies and direct messages of one entry are told in the order of their positions. */
+static void test_rows_of_an_entry_are_told_in_their_order(void **state)
+{
+    (void)state;
+    static const char *const users[] = {"ann", "bob", "cyd"};
+    struct fixture f;
+    begin(&f);
+    fixture_user(&f, "ann", 1);
+    uint64_t bob = fixture_user(&f, "bob", 1);
+    uint64_t cyd = fixture_user(&f, "cyd", 1);
+    team(&f, "icu", users, 3);
+    struct message first = {.recipient = "bob", .ttl_ms = HOUR_MS, .body_size = 10};
+    struct message second = {.recipient = "icu", .to_team = true, .ttl_ms = HOUR_MS, .body_size = 20};
+    struct message third = {.recipient = "bob", .ttl_ms = HOUR_MS, .body_size = 30};
+    fixture_begin(&f);
+    fixture_submit(&f, &ann, &first);
+    fixture_submit(&f, &ann, &second);
+    fixture_submit(&f, &ann, &third);
+    assert_int_equal(fixture_apply(&f)->error, WP_OK);
+    const struct {
+        uint64_t mailbox;
+        uint64_t sequence;
+    } rows[] = {{bob, 1}, {bob, 2}, {cyd, 1}, {bob, 3}};
+    assert_int_equal(f.applied.appended_count, sizeof rows / sizeof rows[0]);
+    for (uint32_t i = 0; i < f.applied.appended_count; i++) {
+        assert_int_equal(f.applied.appended[i].mailbox, rows[i].mailbox);
+        assert_int_equal(f.applied.appended[i].sequence, rows[i].sequence);
+        assert_int_equal(f.applied.appended[i].accepted_ms, f.time_ms);
+        assert_int_equal(f.applied.appended[i].expires_ms, f.time_ms + HOUR_MS);
+    }
+    assert_ptr_equal(f.applied.appended[1].envelope.data, f.applied.appended[2].envelope.data);
+    assert_ptr_equal(f.applied.appended[3].envelope.data, f.applied.results[2].submit.envelope.data);
+    fixture_fini(&f);
+}
+
 static void test_only_members_send_and_a_repeat_is_known(void **state)
 {
     (void)state;
@@ -477,6 +512,7 @@ int main(void)
         cmocka_unit_test(test_team_members_come_and_go),
         cmocka_unit_test(test_team_has_a_bound),
         cmocka_unit_test(test_team_message_reaches_its_members_of_now),
+        cmocka_unit_test(test_rows_of_an_entry_are_told_in_their_order),
         cmocka_unit_test(test_only_members_send_and_a_repeat_is_known),
         cmocka_unit_test(test_team_message_is_refused_where_it_would_be_too_much),
         cmocka_unit_test(test_each_message_ends_in_one_receipt),

@@ -605,9 +605,9 @@ static void check_results(struct run *run, const struct wp_applied *applied, uin
         expect(run, "appended lane", applied->appended[i].lane, appended->lane);
         expect(run, "appended sequence", applied->appended[i].sequence, appended->sequence);
         run->receipts += appended->lane == WP__LANE__RECEIPT;
-        run->copies += appended->lane != WP__LANE__RECEIPT;
     }
     expect(run, "idle count", applied->idle_count, run->model.idle_count);
+    run->copies += run->model.copy_count;
     run->idle += applied->idle_count;
 }
 

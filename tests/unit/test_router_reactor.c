@@ -45,7 +45,8 @@ static void test_message_travels(void **state)
     struct attach to_anna = {.user = "anna", .device = "pager", .secret = anna, .session = 11};
     uint64_t epoch = gateway_join(&gateway, &to_anna);
 
-    struct submit submit = {"anna", "pager", epoch, 1, "bob", WP__LANE__URGENT, 0, "hello", 5, 0, NULL, 0};
+    struct submit submit = {
+        "anna", "pager", epoch, 1, "bob", WP__LANE__URGENT, 0, "hello", 5, 0, NULL, 0, false};
     uint64_t ticket = gateway_submit(&gateway, &submit);
     reply = gateway_next(&gateway, WP_FRAME_SUBMIT_REPLY);
     assert_int_equal(reply->number, ticket);
@@ -72,7 +73,7 @@ static void submit_many(
 {
     for (uint32_t i = 0; i < count; i++) {
         struct submit submit = {
-            "anna", "pager", epoch, ++*sequence, to, WP__LANE__ROUTINE, 0, "x", 1, 0, NULL, 0};
+            "anna", "pager", epoch, ++*sequence, to, WP__LANE__ROUTINE, 0, "x", 1, 0, NULL, 0, false};
         gateway_submit(gateway, &submit);
     }
     for (uint32_t i = 0; i < count; i++) {
@@ -123,11 +124,59 @@ static void test_backlog_survives_a_restart_and_comes_in_order(void **state)
     const struct arrival *reply = gateway_attach(&gateway, &to_bob);
     assert_true(reply->session_present && reply->inbox_subscribed);
     gateway_quiet(&gateway, WP_FRAME_DELIVER, 50);
-    struct submit gap = {"anna", "pager", epoch, 305, "bob", WP__LANE__ROUTINE, 0, "x", 1, 0, NULL, 0};
+    struct submit gap = {"anna", "pager", epoch, 305, "bob", WP__LANE__ROUTINE, 0, "x", 1, 0, NULL, 0, false};
     gateway_submit(&gateway, &gap);
     reply = gateway_next(&gateway, WP_FRAME_SUBMIT_REPLY);
     assert_int_equal(reply->error, WP_E_RESEND);
     assert_int_equal(reply->resend_from, 301);
+    gateway_down(&gateway);
+    router_down(&router);
+    router_fini(&router);
+}
+
+/* Copies of team messages and direct messages to a member, mixed in the same entries, come in the order of
+ * their positions. */
+static void test_team_and_direct_messages_come_in_order(void **state)
+{
+    (void)state;
+    enum { PAIRS = 100 };
+    struct router router;
+    struct gateway gateway;
+    char anna[64], bob[64], name[16], path[64], body[64];
+    router_init(&router);
+    router_up(&router);
+    router_device(&router, "anna", "pager", anna);
+    router_device(&router, "bob", "phone", bob);
+    uint32_t number = 0;
+    do {
+        snprintf(name, sizeof(name), "team%u", number++);
+    } while (router_shard(&router, name) != router_shard(&router, "bob"));
+    snprintf(body, sizeof(body), "{\"team\":\"%s\"}", name);
+    json_decref(router_request(&router, 201, "POST", "/v1/teams", body));
+    snprintf(path, sizeof(path), "/v1/teams/%s/members", name);
+    json_decref(router_request(&router, 200, "POST", path, "{\"add\":[\"anna\",\"bob\"]}"));
+    gateway_up(&gateway, &router);
+    struct attach to_bob = {.user = "bob", .device = "phone", .secret = bob, .session = 1, .window = 1024};
+    gateway_join(&gateway, &to_bob);
+    struct attach to_anna = {.user = "anna", .device = "pager", .secret = anna, .session = 2};
+    struct submit submit = {.user = "anna", .device = "pager", .lane = WP__LANE__URGENT};
+    submit.epoch = gateway_join(&gateway, &to_anna);
+    submit.body = "x";
+    submit.body_size = 1;
+    for (uint32_t i = 0; i < 2 * PAIRS; i++) {
+        submit.to_team = i % 2 == 0;
+        submit.to = submit.to_team ? name : "bob";
+        submit.sequence++;
+        gateway_submit(&gateway, &submit);
+    }
+    for (uint64_t i = 1; i <= 2 * PAIRS; i++) {
+        const struct arrival *deliver = gateway_next(&gateway, WP_FRAME_DELIVER);
+        assert_int_equal(deliver->number, i);
+        assert_false(deliver->dup);
+    }
+    gateway_quiet(&gateway, WP_FRAME_DELIVER, 20);
+    gateway_acknowledge(&gateway, "bob", 1, WP__LANE__URGENT, 1, 2 * PAIRS);
+    assert_int_equal(router_pending(&router, "bob", "phone", 0), 0);
     gateway_down(&gateway);
     router_down(&router);
     router_fini(&router);
@@ -258,7 +307,7 @@ static void test_large_bodies_and_a_gateway_out_of_credit(void **state)
     for (uint32_t i = 0; i < COUNT; i++) {
         memset(body, (int)i + 1, BODY);
         struct submit submit = {
-            "anna", "pager", epoch, i + 1, "bob", WP__LANE__ROUTINE, 0, body, BODY, 0, NULL, 0};
+            "anna", "pager", epoch, i + 1, "bob", WP__LANE__ROUTINE, 0, body, BODY, 0, NULL, 0, false};
         gateway_submit(&gateway, &submit);
         assert_int_equal(gateway_next(&gateway, WP_FRAME_SUBMIT_REPLY)->error, WP_OK);
     }
@@ -266,7 +315,7 @@ static void test_large_bodies_and_a_gateway_out_of_credit(void **state)
     uint8_t *over = calloc(1, BODY + 1);
     assert_non_null(over);
     struct submit large = {
-        "anna", "pager", epoch, COUNT + 1, "bob", WP__LANE__ROUTINE, 0, over, BODY + 1, 0, NULL, 0};
+        "anna", "pager", epoch, COUNT + 1, "bob", WP__LANE__ROUTINE, 0, over, BODY + 1, 0, NULL, 0, false};
     gateway_submit(&gateway, &large);
     assert_int_equal(gateway_next(&gateway, WP_FRAME_SUBMIT_REPLY)->error, WP_E_BODY_TOO_LARGE);
     free(over);
@@ -323,7 +372,8 @@ static void test_each_device_gets_its_own_key_part(void **state)
         {.user = "bob", .device = "d1", .secret = second, .session = 21}};
     gateway_join(&gateway, &devices[0]);
     gateway_join(&gateway, &devices[1]);
-    struct submit submit = {"anna", "pager", epoch, 1, "bob", WP__LANE__STAT, 0, "sealed", 6, 3, NULL, 0};
+    struct submit submit = {
+        "anna", "pager", epoch, 1, "bob", WP__LANE__STAT, 0, "sealed", 6, 3, NULL, 0, false};
     gateway_submit(&gateway, &submit);
     bool seen[2] = {false, false};
     for (int i = 0; i < 2; i++) {
@@ -356,7 +406,8 @@ static void test_refusals_have_an_answer(void **state)
     uint64_t epoch = gateway_join(&gateway, &to_anna);
     uint64_t credit = wp_link_credit(gateway.links[0]) + wp_link_credit(gateway.links[1]);
 
-    struct submit submit = {"anna", "pager", epoch, 1, "nobody", WP__LANE__ROUTINE, 0, "x", 1, 0, NULL, 0};
+    struct submit submit = {
+        "anna", "pager", epoch, 1, "nobody", WP__LANE__ROUTINE, 0, "x", 1, 0, NULL, 0, false};
     gateway_submit(&gateway, &submit);
     assert_int_equal(gateway_next(&gateway, WP_FRAME_SUBMIT_REPLY)->error, WP_E_UNKNOWN_RECIPIENT);
     submit.to = "bob";
@@ -416,8 +467,7 @@ static void test_a_lease_names_what_is_led(void **state)
     for (uint32_t i = 0; i < router.reactor_count; i++) {
         Wp__Lease lease = WP__LEASE__INIT;
         lease.stamp_ms = 4711 + i;
-        assert_int_equal(
-            wp_link_send(gateway.links[i], WP_LINK_CONTROL, WP_FRAME_LEASE, &lease.base), WP_OK);
+        assert_int_equal(wp_link_send(gateway.links[i], WP_LINK_CONTROL, WP_FRAME_LEASE, &lease.base), WP_OK);
         struct arrival *reply = gateway_next(&gateway, WP_FRAME_LEASE_REPLY);
         assert_int_equal(reply->number, 4711 + i);
         vouched += reply->shard_count;
@@ -463,7 +513,8 @@ static void test_message_expires_at_its_time(void **state)
     gateway_up(&gateway, &router);
     struct attach to_anna = {.user = "anna", .device = "pager", .secret = anna, .session = 1};
     uint64_t epoch = gateway_join(&gateway, &to_anna);
-    struct submit submit = {"anna", "pager", epoch, 1, "bob", WP__LANE__ROUTINE, 300, "x", 1, 0, NULL, 0};
+    struct submit submit = {
+        "anna", "pager", epoch, 1, "bob", WP__LANE__ROUTINE, 300, "x", 1, 0, NULL, 0, false};
     gateway_submit(&gateway, &submit);
     assert_int_equal(gateway_next(&gateway, WP_FRAME_SUBMIT_REPLY)->error, WP_OK);
     assert_int_equal(router_pending(&router, "bob", "phone", 1), 1);
@@ -503,7 +554,7 @@ static void test_disk_reserve_refuses_submits_only(void **state)
     router_up(&router);
     gateway_up(&gateway, &router);
     gateway_quiet(&gateway, 0, 300); /* the store looks at the disk every 200 ms */
-    struct submit submit = {"anna", "pager", epoch, 4, "bob", WP__LANE__STAT, 0, "x", 1, 0, NULL, 0};
+    struct submit submit = {"anna", "pager", epoch, 4, "bob", WP__LANE__STAT, 0, "x", 1, 0, NULL, 0, false};
     gateway_submit(&gateway, &submit);
     assert_int_equal(gateway_next(&gateway, WP_FRAME_SUBMIT_REPLY)->error, WP_E_DISK_RESERVE);
     json_decref(router_request(&router, 503, "POST", "/v1/users", "{\"user\":\"late\"}"));
@@ -533,6 +584,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_message_travels),
         cmocka_unit_test(test_backlog_survives_a_restart_and_comes_in_order),
+        cmocka_unit_test(test_team_and_direct_messages_come_in_order),
         cmocka_unit_test(test_link_renewed_resumes_without_repeats),
         cmocka_unit_test(test_unacknowledged_delivery_ends_the_session),
         cmocka_unit_test(test_large_bodies_and_a_gateway_out_of_credit),
