@@ -186,39 +186,24 @@ static int entry_run(
     return error;
 }
 
-/* Moves what gathered in `rows` into the arena; NULL with *ret_count 0 when there is nothing. */
-static int rows_hand_over(struct wp_buffer *rows, size_t row_size, struct wp_arena *arena,
-    const void **ret_rows, uint32_t *ret_count)
+/* What the entry before gathered was lent to the caller of apply until now. */
+static void lent_take_back(struct wp_machine *machine)
 {
-    void *copy = rows->size > 0 ? wp_arena_alloc(arena, rows->size) : NULL;
-    if (rows->size > 0 && !copy) {
-        return WP_E_NOMEM;
-    }
-    if (copy) {
-        memcpy(copy, rows->data, rows->size);
-    }
-    *ret_rows = copy;
-    *ret_count = (uint32_t)(rows->size / row_size);
-    rows->size = 0;
-    return WP_OK;
+    machine->removals.size = 0;
+    machine->appended.size = 0;
+    machine->appended_bytes = 0;
+    machine->idle.size = 0;
 }
 
-static int hand_over(struct wp_machine *machine, struct wp_arena *arena, struct wp_applied *applied)
+/* Lends what gathered: a copy of many rows need not fit into an arena. */
+static void lend(const struct wp_machine *machine, struct wp_applied *applied)
 {
-    const void *removals = NULL;
-    const void *appended = NULL;
-    const void *idle = NULL;
-    int error = rows_hand_over(
-        &machine->removals, sizeof *applied->removals, arena, &removals, &applied->removal_count);
-    error = error ? error
-                  : rows_hand_over(&machine->appended, sizeof *applied->appended, arena, &appended,
-                        &applied->appended_count);
-    error = error ? error
-                  : rows_hand_over(&machine->idle, sizeof *applied->idle, arena, &idle, &applied->idle_count);
-    applied->removals = removals;
-    applied->appended = appended;
-    applied->idle = idle;
-    return error;
+    applied->removals = (const void *)machine->removals.data;
+    applied->removal_count = (uint32_t)(machine->removals.size / sizeof *applied->removals);
+    applied->appended = (const void *)machine->appended.data;
+    applied->appended_count = (uint32_t)(machine->appended.size / sizeof *applied->appended);
+    applied->idle = (const void *)machine->idle.data;
+    applied->idle_count = (uint32_t)(machine->idle.size / sizeof *applied->idle);
 }
 
 int wp_machine_apply(struct wp_machine *machine, uint64_t index, uint64_t term, struct wp_slice entry,
@@ -233,12 +218,13 @@ int wp_machine_apply(struct wp_machine *machine, uint64_t index, uint64_t term, 
         return WP_OK;
     }
     machine->entry_index = index;
+    lent_take_back(machine);
     int error = WP_OK;
     if (entry.size > 0) {
         error = entry_run(machine, entry, arena, &applied);
         error = error ? error : wp_machine_ended_close(machine);
-        error = error ? error : hand_over(machine, arena, &applied);
         error = error ? error : wp_machine_flush(machine);
+        lend(machine, &applied);
     }
     error = error ? error : wp_state_commit(machine->store, machine->batch, machine->shard, index, term);
     if (error) {

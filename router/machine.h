@@ -35,7 +35,11 @@
 #define WP_RECEIPT_LIFE_MS (30ull * 24 * 3600 * 1000) /* from the end of the message */
 #define WP_TEAMS_MAX 10000u                           /* per shard */
 #define WP_TEAM_MEMBERS_MAX 5000u
-#define WP_TEAM_BYTES_MAX (256ull << 20)  /* envelope of a message times members */
+#define WP_TEAM_BYTES_MAX (256ull << 20) /* envelope of a message times members */
+/* Beyond so many rows, or bytes of envelopes, appended by one entry a message to a team is refused: what the
+ * entry makes must fit into memory on every replica. */
+#define WP_ENTRY_ROWS_MAX 100000u
+#define WP_ENTRY_BYTES_MAX (256ull << 20)
 #define WP_OUTBOX_BYTES_MAX (64ull << 20) /* per shard; the default of limits.outbox_bytes_max */
 #define WP_OUTBOX_KEPT_FACTOR 4u          /* receipts are dropped beyond so many times the bound */
 
@@ -141,6 +145,7 @@ struct wp_removal {
 struct wp_applied {
     const struct wp_result *results; /* in the arena given to apply */
     uint32_t result_count;
+    /* The others are borrowed until the next apply. */
     const struct wp_removal *removals;
     uint32_t removal_count;
     const struct wp_appended *appended;

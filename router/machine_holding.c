@@ -61,6 +61,7 @@ int wp_mailbox_append(struct wp_machine *machine, struct wp_mailbox *mailbox, ui
         .expires_ms = row->expires_ms,
         .envelope = envelope,
     };
+    machine->appended_bytes += envelope.size;
     error = wp_expiry_push(&machine->expiry, &entry);
     error = error ? error : wp_buffer_append(&machine->appended, &appended, sizeof appended);
     if (!error && envelope.size > 0) {

@@ -128,6 +128,7 @@ struct wp_machine {
     struct wp_delete_run run;
     struct wp_buffer removals;              /* struct wp_removal */
     struct wp_buffer appended;              /* struct wp_appended */
+    uint64_t appended_bytes;                /* of their envelopes */
     struct wp_buffer idle;                  /* struct wp_idle */
     struct wp_buffer ended;                 /* struct wp_ended */
     struct wp_buffer item;                  /* an outbox item being packed */

@@ -229,6 +229,16 @@ static int check_rate(struct wp_machine *machine, struct submit *submit, struct 
     return tokens >= WP_RATE_TOKEN ? WP_OK : WP_E_RATE;
 }
 
+/* Whether the entry leaves room for a copy for each member. What ended counts with the rows: each makes a
+ * receipt. */
+static bool entry_has_room(const struct wp_machine *machine, uint64_t members, uint64_t size)
+{
+    uint64_t rows =
+        machine->appended.size / sizeof(struct wp_appended) + machine->ended.size / sizeof(struct wp_ended);
+    return rows + members <= WP_ENTRY_ROWS_MAX &&
+           machine->appended_bytes + members * size <= WP_ENTRY_BYTES_MAX;
+}
+
 static int check_team(const struct wp_machine *machine, const struct submit *submit)
 {
     uint64_t members = submit->team->member_count;
@@ -240,7 +250,10 @@ static int check_team(const struct wp_machine *machine, const struct submit *sub
         submit->packed.size + names_bytes > WP_ENTRY_SIZE_MAX - ITEM_AROUND_BYTES) {
         return WP_E_BODY_TOO_LARGE;
     }
-    return machine->outbox.bytes < wp_machine_outbox_bytes_max(machine) ? WP_OK : WP_E_FULL;
+    return machine->outbox.bytes < wp_machine_outbox_bytes_max(machine) &&
+                   entry_has_room(machine, members, submit->packed.size)
+               ? WP_OK
+               : WP_E_FULL;
 }
 
 static int check_room(struct wp_machine *machine, struct submit *submit, struct wp_result *result)

@@ -258,6 +258,52 @@ static void test_team_message_is_refused_where_it_would_be_too_much(void **state
     fixture_fini(&f);
 }
 
+/* An entry full of messages to the largest team: what it makes is bounded, and the rest is refused. */
+static void test_an_entry_of_many_copies_is_bounded(void **state)
+{
+    (void)state;
+    enum { MEMBERS = 1000, MESSAGES = 240 };
+    static char names[MEMBERS][8];
+    static const char *users[MEMBERS];
+    struct fixture f;
+    begin(&f);
+    for (uint32_t i = 0; i < MEMBERS; i++) {
+        snprintf(names[i], sizeof names[i], "u%u", i);
+        users[i] = names[i];
+        fixture_user(&f, names[i], 0);
+    }
+    users[0] = "ann";
+    team(&f, "all", users, MEMBERS);
+    struct wp_arena arena = f.arena;
+    wp_arena_init(&f.arena, 1u << 20); /* as small as the results are */
+    fixture_begin(&f);
+    struct message message = {.recipient = "all", .to_team = true, .body_size = 10, .ttl_ms = HOUR_MS};
+    for (uint32_t i = 0; i < MESSAGES; i++) {
+        memset(message.id, 0, sizeof message.id);
+        fixture_submit(&f, &ann, &message);
+    }
+    fixture_apply(&f);
+    uint32_t accepted = WP_ENTRY_ROWS_MAX / (MEMBERS - 1);
+    for (uint32_t i = 0; i < MESSAGES; i++) {
+        assert_int_equal(f.applied.results[i].error, i < accepted ? WP_OK : WP_E_FULL);
+    }
+    assert_int_equal(f.applied.appended_count, accepted * (MEMBERS - 1));
+    assert_int_equal(send_team(&f, "all", 10)->error, WP_OK); /* the next entry has room again */
+    assert_int_equal(f.applied.appended_count, MEMBERS - 1);
+    wp_arena_fini(&f.arena);
+    f.arena = arena;
+    /* By bytes: the second would do alone, but not behind the first. */
+    struct message first = {.recipient = "all", .to_team = true, .body_size = 10000};
+    struct message second = {.recipient = "all", .to_team = true};
+    second.body_size = (256u << 20) / MEMBERS - 1000;
+    fixture_begin(&f);
+    fixture_submit(&f, &ann, &first);
+    fixture_submit(&f, &ann, &second);
+    assert_int_equal(fixture_apply(&f)->error, WP_E_FULL);
+    assert_int_equal(f.applied.results[0].error, WP_OK);
+    fixture_fini(&f);
+}
+
 static void test_each_message_ends_in_one_receipt(void **state)
 {
     (void)state;
@@ -515,6 +561,7 @@ int main(void)
         cmocka_unit_test(test_rows_of_an_entry_are_told_in_their_order),
         cmocka_unit_test(test_only_members_send_and_a_repeat_is_known),
         cmocka_unit_test(test_team_message_is_refused_where_it_would_be_too_much),
+        cmocka_unit_test(test_an_entry_of_many_copies_is_bounded),
         cmocka_unit_test(test_each_message_ends_in_one_receipt),
         cmocka_unit_test(test_nobody_listens_nothing_is_kept),
         cmocka_unit_test(test_receipts_do_not_fill_a_mailbox),
