@@ -1,8 +1,9 @@
-/* Names that many rows refer to, each kept once: who sent the messages that are queued, who is in a team.
+/* Names that many rows refer to, each kept once: who sent the messages that are queued, who is in a team,
+ * which device a receipt tells of.
  *
  * A number is a handle in memory, given out in the order of first use: it is never stored, and nothing
  * replicated may depend on it. Names stay until fini, so the table is as long as the list of users who ever
- * wrote to the shard. One owner thread. */
+ * wrote to the shard, and of devices that were idle. One owner thread. */
 #ifndef WP_ROUTER_INTERN_H
 #define WP_ROUTER_INTERN_H
 

@@ -226,10 +226,12 @@ static int device_warn(struct wp_machine *machine, struct wp_mailbox *mailbox, s
         .mailbox = mailbox->number, .device = device->number, .active_ms = device->active_ms};
     device->warned = true;
     wp_machine_device_dirty(machine, mailbox, device, WP_DEVICE_DIRTY_RECORD);
-    int error = wp_buffer_append(&machine->idle, &idle, sizeof idle);
+    /* The entry may go on to remove the device, and its name with it. */
+    uint32_t name = wp_intern_get(&machine->intern, wp_slice(device->name, strlen(device->name)));
+    int error = name ? wp_buffer_append(&machine->idle, &idle, sizeof idle) : WP_E_NOMEM;
     return error ? error
                  : wp_machine_ended(machine, wp_slice(mailbox->user, mailbox->user_size), NULL,
-                       wp_slice(device->name, strlen(device->name)), WP__RECEIPT_STATE__IDLE, WP_OK);
+                       wp_intern_name(&machine->intern, name), WP__RECEIPT_STATE__IDLE, WP_OK);
 }
 
 int wp_apply_idle_check(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result)
