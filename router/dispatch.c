@@ -295,6 +295,7 @@ static int attachment_resume(struct wp_dispatch *dispatch, struct attachment *at
             struct flight flight = {open->sequence[j], dispatch->mono_ms, 0, (uint8_t)open->lane, true};
             error = wp_flights_push(&at->flights, &flight);
             error = error ? error : wp_positions_push(&at->lanes[open->lane].skip, open->sequence[j]);
+            wp_dispatch_sent(dispatch, at->device, open->lane, open->sequence[j]);
         }
     }
     for (size_t i = 0; i < resume->n_acknowledged; i++) {

@@ -74,6 +74,15 @@ void wp_dispatch_gather(struct wp_dispatch *dispatch, struct device *device)
     }
 }
 
+void wp_dispatch_sent(struct wp_dispatch *dispatch, struct device *device, uint32_t lane, uint64_t sequence)
+{
+    if (sequence > device->lanes[lane].sent) {
+        device->lanes[lane].sent = sequence;
+    }
+    device->lanes[lane].sent_changed = true;
+    wp_dispatch_gather(dispatch, device);
+}
+
 void wp_dispatch_device_settle(struct wp_dispatch *dispatch, struct device *device)
 {
     if (device->attachment || device->is_dirty || device->admit_at_ms) {

@@ -214,12 +214,7 @@ static int deliver(struct wp_dispatch *dispatch, struct attachment *at, Wp__Lane
         at->catching_up = false;
         effect->deliver.drained = true;
     }
-    struct device *device = at->device;
-    if (pending->sequence > device->lanes[lane].sent) {
-        device->lanes[lane].sent = pending->sequence;
-    }
-    device->lanes[lane].sent_changed = true;
-    wp_dispatch_gather(dispatch, device);
+    wp_dispatch_sent(dispatch, at->device, lane, pending->sequence);
     return WP_OK;
 }
 

@@ -322,6 +322,31 @@ static void test_resume_sends_neither_open_nor_acknowledged_again(void **state)
     fix_destroy(&fix);
 }
 
+/* What a gateway brings along as open was sent, whether or not the leader before came to replicate that. */
+static void test_open_after_a_resume_is_delivered_again_with_dup(void **state)
+{
+    (void)state;
+    struct fix *fix = fix_create(NULL, 1u << 20);
+    fix_queue(fix, 0, WP__LANE__ROUTINE, 10, HOUR_MS);
+    fix_queue(fix, 0, WP__LANE__ROUTINE, 10, HOUR_MS);
+    uint64_t sequences[] = {1, 2};
+    Wp__Positions open = WP__POSITIONS__INIT;
+    Wp__Positions *list = &open;
+    open.sequence = sequences;
+    open.n_sequence = 2;
+    Wp__Resume resume = WP__RESUME__INIT;
+    resume.epoch = 1;
+    resume.in_flight = &list;
+    resume.n_in_flight = 1;
+    assert_int_equal(fix_attach(fix, 1, 10, 0, 0, 1, 2, &resume), WP_OK);
+    assert_string_equal(fix_deliveries(fix, 10), "");
+    assert_true(fix_cursors(fix));
+    wp_dispatch_link_down(fix->dispatch, 1);
+    assert_int_equal(fix_attach(fix, 2, 11, 0, 0, 2, 2, NULL), WP_OK);
+    assert_string_equal(fix_deliveries(fix, 11), "r1+ r2+!");
+    fix_destroy(&fix);
+}
+
 static void test_unsubscribed_device_gets_nothing_until_it_subscribes(void **state)
 {
     (void)state;
@@ -551,6 +576,7 @@ int main(void)
         cmocka_unit_test(test_silence_ends_the_session_and_is_delivered_again_with_dup),
         cmocka_unit_test(test_newer_attachment_takes_over),
         cmocka_unit_test(test_resume_sends_neither_open_nor_acknowledged_again),
+        cmocka_unit_test(test_open_after_a_resume_is_delivered_again_with_dup),
         cmocka_unit_test(test_unsubscribed_device_gets_nothing_until_it_subscribes),
         cmocka_unit_test(test_receipts_come_last_and_only_to_those_who_want_them),
         cmocka_unit_test(test_cursors_are_due_after_200_ms),
