@@ -116,7 +116,7 @@ def test_status_tells_about_shards_disk_and_gateways(shared):
     assert answer["node"] == "router-1" and answer["ready"] is True
     assert [row["shard"] for row in answer["shards"]] == list(range(1, 9))
     assert all(row["role"] == "leader" for row in answer["shards"])
-    assert answer["gateways"] == [{"node": "gateway-1", "up": True}]
+    assert [(row["node"], row["up"], row["revoked"]) for row in answer["gateways"]] == [("gateway-1", True, False)]
     reserve = re.search(r"disk_reserve_bytes: (\d+)", (shared.dir / "router-1/router.yaml").read_text())
     assert answer["disk"]["reserve_bytes"] == int(reserve.group(1)) and answer["disk"]["full"] is False
     text = shared.ctl("status").stdout

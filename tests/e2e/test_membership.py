@@ -34,7 +34,7 @@ def logs(playground):
 
 def under_load(playground):
     sending, receiving = people(playground, 2, 3)
-    senders = start_senders(playground, sending, receiving)
+    senders = start_senders(playground, sending, receiving, pause_s=0.02)  # a router that is added has the usual bounds
     wait_until(lambda: all(len(sender.acknowledged) > 20 for sender in senders), 30, "load")
     return senders, receiving
 
