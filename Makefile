@@ -29,7 +29,7 @@ demo: build ## start a playground, send to someone who is offline, kill the rout
 demo-stop: ## stop what `make demo` left running
 	@tools/demo stop
 
-test: ## everything that proves the product, under 10 minutes (EFFORT=ci is the same and never skips)
+test: ## everything that proves the product, about 11 minutes (EFFORT=ci: more under sanitizers, never skips)
 	@tools/setup test
 	@tools/test $(EFFORT)
 

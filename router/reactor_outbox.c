@@ -22,6 +22,8 @@
 #define GATHER_RECEIPTS 256u /* but not when so many are there */
 #define BATCH_BYTES (256u * 1024)
 #define BATCH_ITEMS 256u
+/* A team message of this size travels alone: what it becomes is its body times its members. */
+#define TEAM_ITEM_ALONE_BYTES (32u * 1024)
 #define OPEN_MAX 8u /* Transfers without an answer */
 #define TRANSFER_SEALED_MAX 16u
 #define RETRY_MS 500u   /* without an answer */
@@ -225,7 +227,8 @@ static void batch_fill(const struct shard *shard, uint32_t destination, uint64_t
         uint32_t receipts;
         struct wp_slice item =
             wp_machine_outbox_item(shard->machine, destination, first + batch->count, &receipts);
-        if (item.size == 0 || (batch->count > 0 && batch->bytes + item.size > BATCH_BYTES)) {
+        bool alone = receipts == 0 && item.size > TEAM_ITEM_ALONE_BYTES;
+        if (item.size == 0 || (batch->count > 0 && (alone || batch->bytes + item.size > BATCH_BYTES))) {
             return;
         }
         ProtobufCBinaryData *place = &batch->items[batch->count++];
@@ -234,6 +237,9 @@ static void batch_fill(const struct shard *shard, uint32_t destination, uint64_t
         batch->bytes += item.size;
         batch->receipts += receipts;
         batch->team = batch->team || receipts == 0;
+        if (alone) {
+            return;
+        }
     }
 }
 

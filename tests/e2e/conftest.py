@@ -30,6 +30,18 @@ BREACHES = re.compile(r"(ERROR: (Address|Leak)Sanitizer|SUMMARY: \w+Sanitizer|ru
 _numbers = itertools.count(1)
 
 
+# Minutes each under sanitizers: there `make test` leaves them out and continuous integration does not.
+LONG_UNDER_SANITIZERS = {"test_cluster", "test_ctl_cluster", "test_ctl_nodes", "test_failover", "test_gateways", "test_membership", "test_partitions",
+                         "test_plans", "test_rebuild", "test_snapshot"}
+
+
+def pytest_collection_modifyitems(config, items):
+    if SLOW > 1 and os.environ.get("WP_EFFORT") == "full":
+        left_out = [item for item in items if item.module.__name__ in LONG_UNDER_SANITIZERS]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 def folder_for_playgrounds():
     """A folder on a disk whose path is short enough for unix sockets."""
     base = pathlib.Path(os.environ.get("WP_E2E_DIR", BUILD / "e2e"))

@@ -134,6 +134,9 @@ import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
 from netns import Lab
 lab = Lab(); lab.machine("a", "10.77.0.1")
 process = lab.start("a", ["sleep", "60"], {str(tmp_path / "log")!r})
+import time
+while open(f"/proc/{{process.pid}}/comm").read() != "sleep\\n":  # from then on it dies with its parent
+    time.sleep(0.01)
 print(process.pid, lab.hub.holder.pid, lab.machines["a"].holder.pid, flush=True)
 sys.stdin.read()
 """
