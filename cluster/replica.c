@@ -367,6 +367,13 @@ uint64_t wp_replica_match_index(const struct wp_replica *replica, uint64_t from)
     return lowest;
 }
 
+uint64_t wp_replica_acknowledged(const struct wp_replica *replica, uint64_t id)
+{
+    raft_index match = 0;
+    bool leads = replica->raft.state == RAFT_LEADER && id != replica->config.id;
+    return leads && raft_match_index(&replica->raft, id, &match) == 0 ? match : 0;
+}
+
 const struct wp_log_entry *wp_replica_entry(const struct wp_replica *replica, uint64_t index)
 {
     const struct wp_entry_slot *slot = wp_entry_ring_find(&replica->ring, index);

@@ -14,24 +14,11 @@
 #include "base/log.h"
 #include "proto/frame.h"
 #include "router/reactor_report.h"
+#include "router/reactor_watch.h"
 
-#define SIBLINGS_MAX 64u
 #define BOOTSTRAP_RETRY_MS 2000u
-#define WATCH_MS 200u
 #define PLAN_MS 1000u
-#define ASK_AGAIN_MS 2000u /* about one node */
-#define FORGOT_MS 3000u    /* a node must show a directory that forgot for so long */
-#define HEARD_MS_MAX 1500u /* and be heard so lately */
 #define BOOTSTRAP_ARENA_MAX (4u << 20)
-
-struct meta_work {
-    uint64_t told[SIBLINGS_MAX];            /* version that each reactor was told, by index */
-    uint64_t bootstrap_ms;                  /* when the first roster was proposed */
-    uint64_t watched_ms;                    /* last look at the nodes */
-    uint64_t counted_ms;                    /* when the nodes that forgot were last counted */
-    uint64_t planned_ms;                    /* last question to the planner */
-    uint64_t asked_ms[WP_ROSTER_NODES_MAX]; /* last proposal about a node, by its place */
-};
 
 int wp_meta_work_create(struct wp_reactor *reactor)
 {
@@ -181,7 +168,7 @@ static void bootstrap_if_due(struct shard *shard)
     wp_arena_fini(&arena);
 }
 
-static void plan_group_fill(struct wp_reactor *reactor, uint32_t group, struct wp_plan_group *out)
+void wp_meta_group_known(struct wp_reactor *reactor, uint32_t group, struct wp_plan_group *out)
 {
     const struct shard *shard = wp_reactor_group_of(reactor, group);
     uint64_t term = 0, index;
@@ -208,7 +195,7 @@ void wp_reactor_plan_view(
     const struct wp_roster *roster = reactor->roster;
     struct wp_plan_view view = {.roster = roster, .groups = groups};
     for (uint32_t group = 0; group <= roster->shard_count; group++) {
-        plan_group_fill(reactor, group, &groups[group]);
+        wp_meta_group_known(reactor, group, &groups[group]);
     }
     for (uint32_t i = 0; i < roster->node_count; i++) {
         uint32_t number = roster->nodes[i].number;
@@ -218,95 +205,12 @@ void wp_reactor_plan_view(
     *ret_view = view;
 }
 
-static void meta_command(
+void wp_meta_command(
     struct shard *shard, uint8_t command, const ProtobufCMessage *message, uint64_t *ret_asked_ms)
 {
     static const struct waiter nobody = {.kind = WAIT_NONE};
     if (wp_shard_command(shard, command, message, &nobody) == WP_OK) {
         *ret_asked_ms = shard->reactor->mono_ms;
-    }
-}
-
-static void seen_propose(struct shard *shard, uint32_t number, uint64_t directory_id, uint64_t boot,
-    uint64_t start_id, uint64_t *asked_ms)
-{
-    Wp__MetaNodeSeen command = WP__META_NODE_SEEN__INIT;
-    command.number = number;
-    command.directory_id = directory_id;
-    command.boot = boot;
-    command.start_id = start_id;
-    meta_command(shard, WP_META_NODE_SEEN, &command.base, asked_ms);
-}
-
-static void forgot_propose(
-    struct shard *shard, const struct wp_roster_node *node, const struct peer *peer, uint64_t *asked_ms)
-{
-    Wp__MetaNodeForgot command = WP__META_NODE_FORGOT__INIT;
-    command.number = node->number;
-    command.old_directory_id = node->directory_id;
-    command.old_boot = node->boot;
-    command.old_start_id = node->start_id;
-    command.directory_id = wp_link_directory_id(peer->link);
-    command.boot = wp_link_incarnation(peer->link);
-    command.start_id = wp_link_start_id(peer->link);
-    wp_log(WP_LOG_ERROR, "node_forgot", "node=%s directory=%016llx boot=%llu known=%016llx known_boot=%llu",
-        node->name, (unsigned long long)command.directory_id, (unsigned long long)command.boot,
-        (unsigned long long)node->directory_id, (unsigned long long)node->boot);
-    meta_command(shard, WP_META_NODE_FORGOT, &command.base, asked_ms);
-}
-
-/* What a connected node shows. That it forgot must be shown by a process that is at work, for a while: a
- * connection of its earlier life may still stand. */
-static void peer_watch(struct shard *shard, struct peer *peer)
-{
-    struct wp_reactor *reactor = shard->reactor;
-    const struct wp_roster *roster = wp_meta_roster(shard->meta);
-    const struct wp_roster_node *node = wp_roster_node(roster, peer->node);
-    if (!node || node->state == WP_NODE_REMOVED || wp_link_directory_id(peer->link) == 0) {
-        return;
-    }
-    uint64_t *asked_ms = &reactor->meta_work->asked_ms[node - roster->nodes];
-    bool may_ask = reactor->mono_ms >= *asked_ms + ASK_AGAIN_MS;
-    enum wp_meta_seen seen = wp_meta_node_check(roster, peer->node, wp_link_directory_id(peer->link),
-        wp_link_incarnation(peer->link), wp_link_start_id(peer->link));
-    if (seen != WP_META_SEEN_FORGOTTEN) {
-        peer->forgot_ms = 0;
-        if (seen != WP_META_SEEN_SAME && may_ask) {
-            seen_propose(shard, peer->node, wp_link_directory_id(peer->link), wp_link_incarnation(peer->link),
-                wp_link_start_id(peer->link), asked_ms);
-        }
-        return;
-    }
-    peer->forgot_ms = peer->forgot_ms ? peer->forgot_ms : reactor->mono_ms;
-    if (may_ask && reactor->mono_ms - peer->forgot_ms >= FORGOT_MS &&
-        reactor->mono_ms - peer->heard_ms < HEARD_MS_MAX) {
-        forgot_propose(shard, node, peer, asked_ms);
-    }
-}
-
-static void nodes_watch(struct shard *shard)
-{
-    struct wp_reactor *reactor = shard->reactor;
-    const struct wp_reactor_config *config = &reactor->config;
-    const struct wp_roster *roster = wp_meta_roster(shard->meta);
-    const struct wp_roster_node *self = wp_roster_node(roster, config->self);
-    if (reactor->mono_ms < reactor->meta_work->watched_ms + WATCH_MS) {
-        return;
-    }
-    reactor->meta_work->watched_ms = reactor->mono_ms;
-    for (uint32_t slot = 0; slot < PEERS_MAX; slot++) {
-        if (reactor->peers[slot] && reactor->peers[slot]->node) {
-            peer_watch(shard, reactor->peers[slot]);
-        }
-    }
-    enum wp_meta_seen seen =
-        wp_meta_node_check(roster, config->self, config->directory_id, config->incarnation, config->start_id);
-    if (self && config->directory_id && (seen == WP_META_SEEN_FIRST || seen == WP_META_SEEN_NEW_BOOT)) {
-        uint64_t *asked_ms = &reactor->meta_work->asked_ms[self - roster->nodes];
-        if (reactor->mono_ms >= *asked_ms + ASK_AGAIN_MS) {
-            seen_propose(
-                shard, config->self, config->directory_id, config->incarnation, config->start_id, asked_ms);
-        }
     }
 }
 
@@ -317,7 +221,7 @@ static void plan_take(struct shard *shard, const struct wp_plan *plan)
         Wp__MetaNodeState command = WP__META_NODE_STATE__INIT;
         command.number = plan->from;
         command.state = WP_NODE_REMOVED;
-        meta_command(shard, WP_META_NODE_STATE, &command.base, &asked_ms);
+        wp_meta_command(shard, WP_META_NODE_STATE, &command.base, &asked_ms);
     } else if (plan->kind == WP_PLAN_WANTED) {
         struct wp_roster_wanted wanted = plan->wanted;
         Wp__MetaWantedSet command = WP__META_WANTED_SET__INIT;
@@ -325,7 +229,7 @@ static void plan_take(struct shard *shard, const struct wp_plan *plan)
         command.ids = wanted.ids;
         command.n_ids = wanted.count;
         command.version = shard->reactor->roster->version;
-        meta_command(shard, WP_META_WANTED_SET, &command.base, &asked_ms);
+        wp_meta_command(shard, WP_META_WANTED_SET, &command.base, &asked_ms);
         wp_log(WP_LOG_INFO, "move_planned", "shard=%u from=%u to=%u", plan->group, plan->from, plan->to);
     }
 }
@@ -351,20 +255,6 @@ static void plan_next(struct shard *shard)
     free(groups);
 }
 
-static void forgotten_count(struct wp_reactor *reactor)
-{
-    const struct wp_roster *roster = reactor->roster;
-    uint64_t count = 0;
-    if (reactor->mono_ms < reactor->meta_work->counted_ms + PLAN_MS) {
-        return;
-    }
-    reactor->meta_work->counted_ms = reactor->mono_ms;
-    for (uint32_t i = 0; i < roster->node_count; i++) {
-        count += roster->nodes[i].state != WP_NODE_REMOVED && wp_meta_rebuilding(reactor, &roster->nodes[i]);
-    }
-    wp_metric_set(WP_M_NODE_FORGOTTEN, count);
-}
-
 void wp_meta_tick(struct wp_reactor *reactor)
 {
     struct shard *shard = meta_of(reactor);
@@ -377,9 +267,9 @@ void wp_meta_tick(struct wp_reactor *reactor)
         return;
     }
     bootstrap_if_due(shard);
-    forgotten_count(reactor);
+    wp_watch_count(reactor);
     if (wp_meta_roster(shard->meta) && wp_group_leading(shard->group)) {
-        nodes_watch(shard);
+        wp_watch_nodes(shard);
         plan_next(shard);
     }
 }
@@ -417,19 +307,4 @@ int wp_reactor_meta_propose(struct wp_reactor *reactor, uint8_t command, const P
     int error =
         command == WP_META_NODE_STATE ? removal_check(reactor, (const Wp__MetaNodeState *)message) : WP_OK;
     return error ? error : wp_reactor_propose(reactor, WP_META_GROUP, command, message, answer, item);
-}
-
-bool wp_meta_rebuilding(struct wp_reactor *reactor, const struct wp_roster_node *node)
-{
-    for (uint32_t group = 0; node->forgotten > 0 && group <= reactor->roster->shard_count; group++) {
-        struct wp_plan_group known;
-        uint64_t id = wp_roster_replica(reactor->roster, group, node->number);
-        if (id) {
-            plan_group_fill(reactor, group, &known);
-        }
-        if (id && known.known && !wp_membership_find(&known.membership, id)) {
-            return true;
-        }
-    }
-    return false;
 }

@@ -8,6 +8,7 @@
 #include "router/meta.h"
 #include "router/plan.h"
 #include "router/reactor.h"
+#include "router/reactor_watch.h"
 
 /* --- for the operator's requests: jobs of reactor 0
  * -------------------------------------------------------------
@@ -32,11 +33,23 @@ void wp_reactor_plan_view(
 
 struct shard;
 
+#define SIBLINGS_MAX 64u
+
+struct meta_work {
+    uint64_t told[SIBLINGS_MAX]; /* version that each reactor was told, by index */
+    uint64_t bootstrap_ms;       /* when the first roster was proposed */
+    uint64_t planned_ms;         /* last question to the planner */
+    struct wp_watch watch;
+};
+
 int wp_meta_group_apply(void *context, uint64_t index, uint64_t term, struct wp_slice entry, bool ours);
 void wp_meta_group_leading(void *context, bool leading);
-/* Whether a node that forgot is not yet a member again of every group in which it is wanted. */
-bool wp_meta_rebuilding(struct wp_reactor *reactor, const struct wp_roster_node *node);
 int wp_meta_work_create(struct wp_reactor *reactor);
+/* A command that nobody waits for; `*ret_asked_ms` becomes the present time when it was taken. */
+void wp_meta_command(
+    struct shard *shard, uint8_t command, const ProtobufCMessage *message, uint64_t *ret_asked_ms);
+/* The newest committed membership of a group that is known here, led here or reported by its leader. */
+void wp_meta_group_known(struct wp_reactor *reactor, uint32_t group, struct wp_plan_group *out);
 /* Every tick of reactor 0. */
 void wp_meta_tick(struct wp_reactor *reactor);
 /* At the end of each turn of reactor 0: a new roster goes to every reactor. */

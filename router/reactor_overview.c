@@ -8,6 +8,7 @@
 #include "proto/frame.h"
 #include "router/reactor_meta.h"
 #include "router/reactor_report.h"
+#include "router/reactor_watch.h"
 
 /* --- nodes
  * -------------------------------------------------------------------------------------------------- */
@@ -29,7 +30,7 @@ static void node_fill(
 {
     int64_t median_ms = wp_clock_median_ms(reactor);
     *node = (struct wp_overview_node){.number = from->number, .state = from->state};
-    node->forgotten = wp_meta_rebuilding(reactor, from);
+    node->forgotten = wp_watch_rebuilding(reactor, from);
     snprintf(node->name, sizeof(node->name), "%s", from->name);
     snprintf(node->endpoint, sizeof(node->endpoint), "%s", from->endpoint);
     if (from->number == reactor->config.self) {
@@ -85,12 +86,15 @@ static void member_put(const struct wp_reactor *reactor, uint32_t number, struct
     const struct wp_member *from, uint64_t lag)
 {
     uint32_t node = wp_raft_id_node(from->id);
+    const struct wp_roster_node *of = wp_roster_node(reactor->roster, node);
     bool here = node == reactor->config.self;
+    /* A start that is not in the roster yet could be rolled back unnoticed: nobody relies on it so far. */
+    bool there = of && wp_watch_known(reactor, of) && wp_report_of(reactor, node);
     group->members[group->member_count++] = (struct wp_overview_member){
         .replica = from->id,
         .voter = from->role == WP_MEMBER_VOTER,
         .wanted = wp_roster_replica(reactor->roster, number, node) == from->id,
-        .reachable = here || (wp_report_of(reactor, node) && wp_router_up(reactor, node, number)),
+        .reachable = here || (there && wp_router_up(reactor, node, number)),
         .has_lag = lag != WP_LAG_UNKNOWN,
         .lag = lag != WP_LAG_UNKNOWN ? lag : 0,
     };

@@ -10,6 +10,8 @@
 #include "base/log.h"
 #include "proto/frame.h"
 
+#define FORGOT_REPORTS 2u
+
 /* --- sending
  * ------------------------------------------------------------------------------------------------
  */
@@ -53,6 +55,7 @@ static void group_fill(const struct shard *shard, Wp__GroupState *out, uint64_t 
     for (size_t i = 0; i < out->n_learners; i++) {
         out->lags[out->n_lags++] = wp_report_lag(shard, out->learners[i]);
     }
+    out->forgot = wp_report_forgot(shard);
 }
 
 static int parts_fill(struct wp_reactor *reactor, struct state_parts *parts)
@@ -222,6 +225,7 @@ static void group_take(struct wp_reactor *reactor, struct node_report *report, c
         return;
     }
     struct group_report *group = &report->groups[state->group];
+    uint32_t less_count = group->replica == state->replica ? group->less_count : 0;
     *group = (struct group_report){
         .replica = state->replica,
         .term = state->term,
@@ -230,11 +234,16 @@ static void group_take(struct wp_reactor *reactor, struct node_report *report, c
         .at_ms = reactor->mono_ms,
         .leading = state->leading,
         .behind = WP_LAG_UNKNOWN,
+        .forgot = state->leading ? state->forgot : 0,
     };
     const struct shard *shard = wp_reactor_group_of(reactor, state->group);
-    if (shard && wp_group_leading(shard->group)) {
-        uint64_t last = wp_replica_last_index(wp_group_replica(shard->group));
+    if (shard && wp_group_leading(shard->group) && report->node != reactor->config.self) {
+        const struct wp_replica *replica = wp_group_replica(shard->group);
+        uint64_t last = wp_replica_last_index(replica);
         group->behind = last > state->last_index ? last - state->last_index : 0;
+        bool less = state->term == wp_group_term(shard->group) &&
+                    state->last_index < wp_replica_acknowledged(replica, state->replica);
+        group->less_count = less ? less_count + 1 : 0;
     }
     if (state->n_voters + state->n_learners > WP_REPLICA_MEMBERS_MAX) {
         return;
@@ -338,6 +347,20 @@ uint64_t wp_report_lag(const struct shard *shard, uint64_t replica)
     uint64_t last = wp_replica_last_index(wp_group_replica(shard->group));
     uint64_t behind = last > report->last_index ? last - report->last_index : 0;
     return report->behind < behind ? report->behind : behind;
+}
+
+uint64_t wp_report_forgot(const struct shard *shard)
+{
+    const struct wp_membership *membership = wp_replica_membership(wp_group_replica(shard->group));
+    for (uint32_t i = 0; i < membership->count; i++) {
+        uint64_t id = membership->members[i].id;
+        const struct group_report *report =
+            wp_report_of_group(shard->reactor, wp_raft_id_node(id), shard->number, WP_REPORT_FRESH_MS);
+        if (report && report->replica == id && report->less_count >= FORGOT_REPORTS) {
+            return id;
+        }
+    }
+    return 0;
 }
 
 static int offset_compare(const void *a, const void *b)

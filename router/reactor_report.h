@@ -22,6 +22,8 @@ struct group_report {
     bool leading;
     struct wp_membership membership;       /* of a leader, committed; else count 0 */
     uint64_t lags[WP_REPLICA_MEMBERS_MAX]; /* of a leader: entries that each member is behind it */
+    uint64_t forgot;     /* of a leader: raft id of a member that holds less than it acknowledged; 0 = none */
+    uint32_t less_count; /* reports in a row that told of less than this replica acknowledged to us */
 };
 
 struct node_report {
@@ -51,6 +53,11 @@ const struct group_report *wp_report_of_group(
 #define WP_LAG_UNKNOWN UINT64_MAX
 /* Entries that a member of a shard led here is behind, by its last report; WP_LAG_UNKNOWN without one. */
 uint64_t wp_report_lag(const struct shard *shard, uint64_t replica);
+
+/* Raft id of a member of a shard led here that holds less than it acknowledged to us: its disk was rolled
+ * back, or lost what was synced. Its node told so twice in a row, for a report may be older than an answer
+ * that overtook it on another connection. 0: none. */
+uint64_t wp_report_forgot(const struct shard *shard);
 
 /* How far the median of all known clocks (ours included) is ahead of ours. */
 int64_t wp_clock_median_ms(const struct wp_reactor *reactor);

@@ -77,6 +77,25 @@ def test_a_directory_that_was_rolled_back_is_rebuilt_too(cluster):
     rebuilt(cluster, "router-3", senders, receiving)
 
 
+def test_a_copy_of_a_running_disk_that_is_put_back_is_noticed_by_what_was_acknowledged(cluster):
+    """As a snapshot of a virtual machine does: the directory knows of no later start, only the others know of entries."""
+    cluster.expected = "how=holds-less-than-it-acknowledged"
+    senders, receiving = under_load(cluster)
+    copy = cluster.dir / "copy-of-data"
+    cluster.kill("router-3", signal="STOP")
+    shutil.copytree(data(cluster, "router-3"), copy)
+    cluster.kill("router-3", signal="CONT")
+    before = [len(sender.acknowledged) for sender in senders]
+    wait_until(lambda: all(len(sender.acknowledged) > n + 20 for sender, n in zip(senders, before)), 30, "more to forget")
+    wait_until(lambda: whole(cluster), 30, "the third has it")
+    cluster.kill("router-3")
+    shutil.rmtree(data(cluster, "router-3"))
+    copy.rename(data(cluster, "router-3"))
+    cluster.start("router-3")
+    rebuilt(cluster, "router-3", senders, receiving)
+    assert cluster.expected in logs(cluster)
+
+
 def replicas(playground):
     """Replicas that are wanted on each router."""
     return {node["node"]: node["replicas"] for node in playground.admin("GET", "/v1/cluster")["nodes"]}
