@@ -1,12 +1,13 @@
 /* Why: measure what devices see, with the same device code that people use.
  *
  * Invariants:
- *   1. Each message carries its number and its start time; `delivered` is set once per number, a second delivery
- *      counts as repeated.
- *      To a team it is delivered when the last receiver has it; each (number, receiver) counts once.
+ *   1. Each message carries its number and its start time; `delivered` is set once per number, a second
+ * delivery counts as repeated. To a team it is delivered when the last receiver has it; each (number,
+ * receiver) counts once.
  *   2. `in_flight` = published and not answered, over all senders; a refusal is an answer. */
 #include "bench/load.h"
 
+#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,14 +25,14 @@
 #include "proto/address.h"
 #include "proto/mqtt/mqtt.h"
 
-#define CONNECT_AT_ONCE 64u       /* connections that may be under way together */
+#define CONNECT_AT_ONCE 64u /* connections that may be under way together */
 #define CONNECT_TIMEOUT_US 30000000u
-#define GRACE_US 10000000u        /* wait for answers after the last publish */
+#define GRACE_US 10000000u /* wait for answers after the last publish */
 #define PROGRESS_MS 1000u
 #define RECONNECT_MS 20u
-#define RETRY_MIN_US 50000u       /* after a lost connection, jittered up to */
+#define RETRY_MIN_US 50000u /* after a lost connection, jittered up to */
 #define RETRY_MAX_US 500000u
-#define STUCK_US 10000000u        /* a connection that does not come up */
+#define STUCK_US 10000000u /* a connection that does not come up */
 #define STAMP_MAGIC 0x77706273u
 
 struct client {
@@ -40,11 +41,11 @@ struct client {
     struct wp_connection *connection;
     struct wp_stream *stream;
     bool receiver;
-    bool ready;                   /* up, and subscribed when a receiver */
-    uint32_t gateway;             /* of the present or the next stream */
-    uint64_t retry_us;            /* without a stream: when to connect again */
-    uint64_t connect_us;          /* the present stream was begun */
-    bool dirty;                   /* has output to flush in this turn */
+    bool ready;          /* up, and subscribed when a receiver */
+    uint32_t gateway;    /* of the present or the next stream */
+    uint64_t retry_us;   /* without a stream: when to connect again */
+    uint64_t connect_us; /* the present stream was begun */
+    bool dirty;          /* has output to flush in this turn */
     struct client *next_dirty;
 };
 
@@ -56,11 +57,12 @@ struct load {
     uv_prepare_t flush;
     uv_timer_t progress;
     uv_timer_t reconnect;
+    uv_signal_t lap, end, interrupt;
     int pace_fd;
     struct wp_tls_client *tls;
     struct client *clients;
     uint32_t client_count;
-    uint32_t connecting_next;     /* clients[0..connecting_next) were started */
+    uint32_t connecting_next; /* clients[0..connecting_next) were started */
     uint32_t ready_count;
     uint32_t open_streams;
     struct client *dirty;
@@ -74,20 +76,21 @@ struct load {
     uint64_t delivered_all;
     uint32_t in_flight;
     uint32_t next_sender;
-    uint8_t *delivered_bits;      /* by message number */
+    uint8_t *delivered_bits; /* by message number */
     size_t delivered_capacity;
-    uint32_t *copies;             /* to a team: receivers that have the message of this number */
+    uint32_t *copies; /* to a team: receivers that have the message of this number */
     size_t copies_capacity;
     uint8_t *body;
     uint64_t tick_accepted, tick_delivered;
     struct wp_histogram tick_ack;
     bool measuring, measured, ending;
-    bool closing;                 /* connections end because we end them */
+    bool closing; /* connections end because we end them */
     int error;
     char text[256];
 };
 
-/* --- small things ---------------------------------------------------------------------------------------------- */
+/* --- small things
+ * ---------------------------------------------------------------------------------------------- */
 
 static void load_fail(struct load *load, int error, const char *text)
 {
@@ -173,7 +176,8 @@ static bool copy_was_last(struct load *load, uint64_t number)
     return ++load->copies[number] == load->config->receiver_count;
 }
 
-/* --- publishing ------------------------------------------------------------------------------------------------- */
+/* --- publishing
+ * ------------------------------------------------------------------------------------------------- */
 
 /* The start time travels through the connection as its user pointer. */
 static bool publish_one(struct load *load, uint64_t due_us)
@@ -221,13 +225,18 @@ static void publish_due(struct load *load)
     if (load->start_us == 0 || load->ending) {
         return;
     }
+    if (config->messages > 0 && load->published >= config->messages && now_us < load->stop_us) {
+        load->stop_us = now_us;
+    }
     if (now_us >= load->stop_us) {
         load->ending = true;
         pace_arm(load, now_us + GRACE_US);
         return;
     }
     if (config->rate_per_s == 0) {
-        while (load->in_flight < config->window && publish_one(load, wp_clock_mono_us())) {
+        while (load->in_flight < config->window &&
+               (config->messages == 0 || load->published < config->messages) &&
+               publish_one(load, wp_clock_mono_us())) {
         }
         return;
     }
@@ -254,16 +263,19 @@ static void measure_edges(struct load *load, uint64_t now_us)
     }
     if (!load->measuring && !load->measured && now_us >= load->measure_us) {
         load->measuring = true;
+        wp_bench_laps_next(&load->result->laps, now_us);
         load->config->mark(load->config->context, true);
     }
     if (load->measuring && now_us >= load->stop_us) {
         load->measuring = false;
         load->measured = true;
+        wp_bench_laps_end(&load->result->laps, now_us);
         load->config->mark(load->config->context, false);
     }
 }
 
-/* --- events of connections --------------------------------------------------------------------------------------- */
+/* --- events of connections
+ * --------------------------------------------------------------------------------------- */
 
 static void everybody_ready(struct load *load)
 {
@@ -296,9 +308,11 @@ static void answer_take(struct load *load, const struct wp_connection_event *eve
     uint64_t now_us = wp_clock_mono_us();
     load->in_flight--;
     load->answered++;
+    struct wp_bench_lap *lap = load->measuring ? wp_bench_laps_now(&load->result->laps) : NULL;
     if (event->code != 0) {
-        load->result->refused += load->measuring;
-        if (load->measuring) {
+        if (lap) {
+            lap->refused++;
+            load->result->refused++;
             error_count(load->result, event->slug);
         }
         return;
@@ -307,9 +321,11 @@ static void answer_take(struct load *load, const struct wp_connection_event *eve
     load->tick_accepted++;
     uint64_t latency_us = now_us - (uint64_t)(uintptr_t)event->user;
     wp_histogram_record(&load->tick_ack, latency_us);
-    if (load->measuring) {
+    if (lap) {
+        lap->accepted++;
         load->result->accepted++;
         wp_histogram_record(&load->result->ack_us, latency_us);
+        wp_histogram_record(&lap->ack_us, latency_us);
     }
 }
 
@@ -320,7 +336,7 @@ static void delivery_take(struct client *client, const struct wp_connection_mess
     client_mark_dirty(client);
     struct wp_slice body = message->body;
     bool ours = body.size >= WP_LOAD_STAMP_SIZE && wp_get_u32le(body.data) == STAMP_MAGIC &&
-        wp_get_u32le(body.data + 20) == (uint32_t)load->config->seed;
+                wp_get_u32le(body.data + 20) == (uint32_t)load->config->seed;
     if (!ours) {
         return; /* left from an earlier run */
     }
@@ -336,9 +352,13 @@ static void delivery_take(struct client *client, const struct wp_connection_mess
     }
     load->delivered_all++;
     load->tick_delivered++;
-    if (load->measuring) {
+    struct wp_bench_lap *lap = load->measuring ? wp_bench_laps_now(&load->result->laps) : NULL;
+    if (lap) {
+        uint64_t latency_us = wp_clock_mono_us() - wp_get_u64le(body.data + 12);
+        lap->delivered++;
         load->result->delivered++;
-        wp_histogram_record(&load->result->end_to_end_us, wp_clock_mono_us() - wp_get_u64le(body.data + 12));
+        wp_histogram_record(&load->result->end_to_end_us, latency_us);
+        wp_histogram_record(&lap->end_to_end_us, latency_us);
     }
 }
 
@@ -377,8 +397,9 @@ static void client_events(struct client *client)
                 wp_stream_close(client->stream);
                 break;
             }
-            snprintf(text, sizeof text, "the gateway ended the connection of %.64s (code 0x%02x): %.*s", client->identity->username,
-                event.code, event.text.size < 100 ? (int)event.text.size : 100, event.text.size ? (const char *)event.text.data : "");
+            snprintf(text, sizeof text, "the gateway ended the connection of %.64s (code 0x%02x): %.*s",
+                client->identity->username, event.code, event.text.size < 100 ? (int)event.text.size : 100,
+                event.text.size ? (const char *)event.text.data : "");
             load_fail(load, WP_E_UNAVAILABLE, text);
             break;
         }
@@ -422,7 +443,8 @@ static void stream_closed(void *context, const char *why)
         /* Its gateway is gone: the next one, not all devices at the same moment. */
         load->result->reconnects++;
         client->gateway = (client->gateway + 1) % load->config->gateways->gateway_count;
-        client->retry_us = wp_clock_mono_us() + RETRY_MIN_US + wp_prng_below(&load->prng, RETRY_MAX_US - RETRY_MIN_US);
+        client->retry_us =
+            wp_clock_mono_us() + RETRY_MIN_US + wp_prng_below(&load->prng, RETRY_MAX_US - RETRY_MIN_US);
         if (!uv_is_active((uv_handle_t *)&load->reconnect)) {
             uv_timer_start(&load->reconnect, reconnect_due, RECONNECT_MS, RECONNECT_MS);
         }
@@ -439,7 +461,8 @@ static void client_connect(struct client *client)
     const struct wp_profile_gateway *gateway = &load->config->gateways->gateways[client->gateway];
     struct wp_stream_callbacks callbacks = {client, stream_ready, stream_data, stream_closed};
     client->connect_us = wp_clock_mono_us();
-    if (wp_stream_connect(&load->loop, gateway->host, gateway->port, load->tls, &callbacks, &client->stream) != WP_OK) {
+    if (wp_stream_connect(
+            &load->loop, gateway->host, gateway->port, load->tls, &callbacks, &client->stream) != WP_OK) {
         load_fail(load, WP_E_UNAVAILABLE, "cannot start a connection");
         return;
     }
@@ -448,7 +471,8 @@ static void client_connect(struct client *client)
 
 static void clients_connect_more(struct load *load)
 {
-    while (load->connecting_next < load->client_count && load->connecting_next - load->ready_count < CONNECT_AT_ONCE) {
+    while (load->connecting_next < load->client_count &&
+           load->connecting_next - load->ready_count < CONNECT_AT_ONCE) {
         struct client *client = &load->clients[load->connecting_next];
         client->gateway = load->connecting_next++ % load->config->gateways->gateway_count;
         client_connect(client);
@@ -473,7 +497,9 @@ static void reconnect_due(uv_timer_t *timer)
     }
 }
 
-/* --- loop ---------------------------------------------------------------------------------------------------------- */
+/* --- loop
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static void flush_due(uv_prepare_t *prepare)
 {
@@ -489,7 +515,7 @@ static void flush_due(uv_prepare_t *prepare)
     }
     measure_edges(load, wp_clock_mono_us());
     bool settled = load->ending && load->in_flight == 0 &&
-        (!load->config->receivers_online || load->delivered_all >= load->accepted_all);
+                   (!load->config->receivers_online || load->delivered_all >= load->accepted_all);
     if (load->error || (settled && load->measured)) {
         uv_stop(&load->loop);
     }
@@ -512,6 +538,29 @@ static void pace_due(uv_poll_t *poll, int status, int events)
     publish_due(load);
 }
 
+static void lap_due(uv_signal_t *handle, int number)
+{
+    struct load *load = handle->data;
+    (void)number;
+    if (load->measuring) {
+        wp_bench_laps_next(&load->result->laps, wp_clock_mono_us());
+    }
+}
+
+/* What was measured so far is the result; before that there is none. */
+static void end_due(uv_signal_t *handle, int number)
+{
+    struct load *load = handle->data;
+    (void)number;
+    if (!load->measuring) {
+        load_fail(load, WP_E_UNAVAILABLE, "ended before measuring");
+        uv_stop(&load->loop);
+        return;
+    }
+    load->stop_us = wp_clock_mono_us();
+    publish_due(load);
+}
+
 static void progress_due(uv_timer_t *timer)
 {
     struct load *load = timer->data;
@@ -525,7 +574,8 @@ static void progress_due(uv_timer_t *timer)
     }
     fprintf(stderr, "\r%5.0f s  accepted %7llu/s  delivered %7llu/s  ack p99 %8.2f ms  in flight %-6u",
         (double)(now_us - load->start_us) / 1e6, (unsigned long long)load->tick_accepted,
-        (unsigned long long)load->tick_delivered, (double)wp_histogram_quantile(&load->tick_ack, 0.99) / 1000.0, load->in_flight);
+        (unsigned long long)load->tick_delivered,
+        (double)wp_histogram_quantile(&load->tick_ack, 0.99) / 1000.0, load->in_flight);
     load->tick_accepted = 0;
     load->tick_delivered = 0;
     wp_histogram_init(&load->tick_ack);
@@ -558,9 +608,12 @@ static int clients_create(struct load *load)
         struct client *client = &load->clients[i];
         client->load = load;
         client->receiver = i >= config->sender_count;
-        client->identity = client->receiver ? &config->receivers[i - config->sender_count] : &config->senders[i];
-        struct wp_connection_config connection = {
-            .username = client->identity->username, .secret = client->identity->secret, .keep_alive_s = 60, .receive_maximum = 256};
+        client->identity =
+            client->receiver ? &config->receivers[i - config->sender_count] : &config->senders[i];
+        struct wp_connection_config connection = {.username = client->identity->username,
+            .secret = client->identity->secret,
+            .keep_alive_s = 60,
+            .receive_maximum = 256};
         int error = wp_connection_create(&connection, &client->connection);
         if (error) {
             return error;
@@ -584,6 +637,9 @@ static void load_close(struct load *load)
     uv_close((uv_handle_t *)&load->flush, NULL);
     uv_close((uv_handle_t *)&load->progress, NULL);
     uv_close((uv_handle_t *)&load->reconnect, NULL);
+    uv_close((uv_handle_t *)&load->lap, NULL);
+    uv_close((uv_handle_t *)&load->end, NULL);
+    uv_close((uv_handle_t *)&load->interrupt, NULL);
     uv_run(&load->loop, UV_RUN_DEFAULT);
     uv_loop_close(&load->loop);
     close(load->pace_fd);
@@ -597,7 +653,19 @@ static void load_close(struct load *load)
     free(load->delivered_bits);
 }
 
-int wp_load_run(const struct wp_load_config *config, struct wp_load_result *ret_result, char *ret_text, size_t text_size)
+static void signals_watch(struct load *load)
+{
+    uv_signal_init(&load->loop, &load->lap);
+    uv_signal_init(&load->loop, &load->end);
+    uv_signal_init(&load->loop, &load->interrupt);
+    load->lap.data = load->end.data = load->interrupt.data = load;
+    uv_signal_start(&load->lap, lap_due, SIGUSR1);
+    uv_signal_start(&load->end, end_due, SIGTERM);
+    uv_signal_start(&load->interrupt, end_due, SIGINT);
+}
+
+int wp_load_run(
+    const struct wp_load_config *config, struct wp_load_result *ret_result, char *ret_text, size_t text_size)
 {
     struct load *load = calloc(1, sizeof *load);
     if (!load) {
@@ -620,6 +688,7 @@ int wp_load_run(const struct wp_load_config *config, struct wp_load_result *ret_
     uv_poll_start(&load->pace, UV_READABLE, pace_due);
     uv_prepare_start(&load->flush, flush_due);
     uv_timer_start(&load->progress, progress_due, PROGRESS_MS, PROGRESS_MS);
+    signals_watch(load);
     int error = clients_create(load);
     if (!error && config->gateways->tls) {
         error = wp_tls_client_create(config->gateways->ca_path, &load->tls, load->text, sizeof load->text);
@@ -632,10 +701,12 @@ int wp_load_run(const struct wp_load_config *config, struct wp_load_result *ret_
         uv_run(&load->loop, UV_RUN_DEFAULT);
         fputc('\n', stderr);
     }
-    ret_result->seconds = config->seconds;
+    ret_result->seconds =
+        load->stop_us > load->measure_us ? (double)(load->stop_us - load->measure_us) / 1e6 : config->seconds;
     ret_result->unanswered = load->in_flight;
-    ret_result->undelivered =
-        config->receivers_online && load->accepted_all > load->delivered_all ? load->accepted_all - load->delivered_all : 0;
+    ret_result->undelivered = config->receivers_online && load->accepted_all > load->delivered_all
+                                  ? load->accepted_all - load->delivered_all
+                                  : 0;
     load_close(load);
     error = load->error;
     snprintf(ret_text, text_size, "%s", load->text);

@@ -23,14 +23,15 @@ static const struct scenario {
     {"online", true, false, "every recipient is connected: acknowledgement and end-to-end latency"},
     {"fanout", true, true, "messages to a team of all recipients, connected: until the last one has it"},
 };
-#define BENCH_TEAM "bench-team"
+#define PREFIX_SIZE_MAX 32u
 #define SCENARIO_COUNT (sizeof scenarios / sizeof scenarios[0])
 
 struct arguments {
     const struct scenario *scenario;
     const char *dir;
     const char *json;
-    uint32_t users, size, seconds, warmup, rate, window, senders, ttl, seed;
+    const char *prefix;
+    uint32_t users, size, seconds, warmup, rate, window, senders, ttl, seed, messages;
     bool tls;
     bool help;
 };
@@ -49,16 +50,18 @@ struct option_row {
     struct option option;
     const char *argument;
     const char *help;
-    size_t offset;   /* of a uint32_t in struct arguments; 0 = handled by hand */
+    size_t offset; /* of a uint32_t in struct arguments; 0 = handled by hand */
     uint32_t lowest, highest;
 };
 
-#define NUMBER(name, letter, argument, help, field, lowest, highest)                                                    \
-    {                                                                                                                   \
-        {name, required_argument, NULL, letter}, argument, help, offsetof(struct arguments, field), lowest, highest     \
+#define NUMBER(name, letter, argument, help, field, lowest, highest)                                         \
+    {                                                                                                        \
+        {name, required_argument, NULL, letter}, argument, help, offsetof(struct arguments, field), lowest,  \
+            highest                                                                                          \
     }
 static const struct option_row option_rows[] = {
-    {{"playground", required_argument, NULL, 'p'}, "DIR", "playground to load (default ./playground)", 0, 0, 0},
+    {{"playground", required_argument, NULL, 'p'}, "DIR", "playground to load (default ./playground)", 0, 0,
+        0},
     NUMBER("users", 'u', "N", "recipients (default 1000; fanout: at most 4999)", users, 1, 99999),
     NUMBER("size", 'b', "BYTES", "body size (default 512, at least 24)", size, WP_LOAD_STAMP_SIZE, 1048576),
     NUMBER("seconds", 's', "S", "measured time (default 10)", seconds, 1, 86400),
@@ -68,8 +71,13 @@ static const struct option_row option_rows[] = {
     NUMBER("senders", 'n', "N", "sending devices (default 16; fanout: 1)", senders, 1, 1000),
     NUMBER("ttl", 't', "SECONDS", "time to live of the messages (default 600)", ttl, 1, 2592000),
     NUMBER("seed", 'e', "N", "seed of the choice of recipients (default random)", seed, 1, UINT32_MAX),
+    NUMBER(
+        "messages", 'm', "N", "end when so many were published (warm-up included)", messages, 1, 1000000000),
+    {{"prefix", required_argument, NULL, 'P'}, "NAME",
+        "how the names of its users begin: two at once need two (default bench)", 0, 0, 0},
     {{"tls", no_argument, NULL, 'T'}, NULL, "connect the devices with TLS", 0, 0, 0},
-    {{"json", required_argument, NULL, 'j'}, "FILE", "also write the result as JSON (- = standard output, then no table)", 0, 0, 0},
+    {{"json", required_argument, NULL, 'j'}, "FILE",
+        "also write the result as JSON (- = standard output, then no table)", 0, 0, 0},
     {{"help", no_argument, NULL, 'h'}, NULL, "show this", 0, 0, 0},
     {{"version", no_argument, NULL, 'V'}, NULL, "show the version", 0, 0, 0},
 };
@@ -84,12 +92,17 @@ static void help_print(void)
     printf("\nOptions:\n");
     for (unsigned i = 0; i < OPTION_ROWS; i++) {
         char left[64];
-        snprintf(left, sizeof left, "--%s %s", option_rows[i].option.name, option_rows[i].argument ? option_rows[i].argument : "");
+        snprintf(left, sizeof left, "--%s %s", option_rows[i].option.name,
+            option_rows[i].argument ? option_rows[i].argument : "");
         printf("  %-18s %s\n", left, option_rows[i].help);
     }
-    printf("\nLatency counts from the scheduled time (--rate) or from the publish (--window).\n"
-           "\nExample:\n  wardpost-bench online --playground ./playground --users 100 --rate 500 --seconds 10\n"
-           "\nExit codes: 0 done, 64 usage, 69 the playground does not serve, 70 out of memory, 74 cannot write.\n");
+    printf(
+        "\nLatency counts from the scheduled time (--rate) or from the publish (--window). While it "
+        "measures, SIGUSR1 begins\n"
+        "a new lap with figures of its own; SIGTERM and SIGINT end it and it reports.\n"
+        "\nExample:\n  wardpost-bench online --playground ./playground --users 100 --rate 500 --seconds 10\n"
+        "\nExit codes: 0 done, 64 usage, 69 the playground does not serve, 70 out of memory, 74 cannot "
+        "write.\n");
 }
 
 static int number_take(struct arguments *arguments, const struct option_row *row, const char *text)
@@ -97,8 +110,8 @@ static int number_take(struct arguments *arguments, const struct option_row *row
     char *end;
     unsigned long value = strtoul(text, &end, 10);
     if (text[0] < '0' || text[0] > '9' || *end != '\0' || value < row->lowest || value > row->highest) {
-        fprintf(stderr, "wardpost-bench: --%s \"%s\" is no number from %u to %u\n", row->option.name, text, row->lowest,
-            row->highest);
+        fprintf(stderr, "wardpost-bench: --%s \"%s\" is no number from %u to %u\n", row->option.name, text,
+            row->lowest, row->highest);
         return WP_E_INVALID;
     }
     *(uint32_t *)((char *)arguments + row->offset) = (uint32_t)value;
@@ -123,7 +136,10 @@ static int arguments_parse(int argc, char **argv, struct arguments *arguments)
             arguments->dir = optarg;
         } else if (letter == 'j') {
             arguments->json = optarg;
-        } else if (letter == '?' || index < 0 || number_take(arguments, &option_rows[index], optarg) != WP_OK) {
+        } else if (letter == 'P' && strlen(optarg) > 0 && strlen(optarg) <= PREFIX_SIZE_MAX) {
+            arguments->prefix = optarg;
+        } else if (letter == '?' || index < 0 ||
+                   number_take(arguments, &option_rows[index], optarg) != WP_OK) {
             return WP_E_INVALID;
         }
     }
@@ -137,8 +153,11 @@ static int arguments_parse(int argc, char **argv, struct arguments *arguments)
         }
     }
     if (!arguments->scenario || optind + 1 < argc) {
-        fprintf(stderr, "wardpost-bench: %s; scenarios are accept, online, fanout; see wardpost-bench --help\n",
-            !name ? "a scenario is missing" : !arguments->scenario ? "unknown scenario" : "one scenario at a time");
+        fprintf(stderr,
+            "wardpost-bench: %s; scenarios are accept, online, fanout; see wardpost-bench --help\n",
+            !name                  ? "a scenario is missing"
+            : !arguments->scenario ? "unknown scenario"
+                                   : "one scenario at a time");
         return WP_E_INVALID;
     }
     if (arguments->rate > 0 && arguments->window > 0) {
@@ -168,7 +187,8 @@ static int gateways_find(struct bench *bench, char *text, size_t text_size)
         memcpy(process->name, node->id, sizeof process->name);
         process->pid = (int)node->process.pid;
         if (node->kind == WP_PLAYGROUND_GATEWAY) {
-            wp_playground_endpoint(node, bench->arguments.tls ? WP_PLAYGROUND_MQTTS : WP_PLAYGROUND_MQTT, endpoint);
+            wp_playground_endpoint(
+                node, bench->arguments.tls ? WP_PLAYGROUND_MQTTS : WP_PLAYGROUND_MQTT, endpoint);
             wp_profile_gateway_add(&bench->gateways, endpoint);
         }
     }
@@ -197,20 +217,29 @@ static int bench_run(struct bench *bench, char *text, size_t text_size)
 {
     const struct arguments *arguments = &bench->arguments;
     defaults_fill(&bench->arguments);
+    char names[3][PREFIX_SIZE_MAX + 8]; /* recipients, senders, team */
+    snprintf(names[0], sizeof names[0], "%s-r", arguments->prefix);
+    snprintf(names[1], sizeof names[1], "%s-s", arguments->prefix);
+    snprintf(names[2], sizeof names[2], "%s-team", arguments->prefix);
     struct wp_bench_identity *senders = NULL, *receivers = NULL;
     int error = wp_playground_load(arguments->dir, &bench->playground, text, text_size);
     error = error ? error : gateways_find(bench, text, text_size);
-    error = error ? error : wp_population_prepare(&bench->playground, "bench-r", arguments->users, &receivers, text, text_size);
-    error = error ? error : wp_population_prepare(&bench->playground, "bench-s", arguments->senders, &senders, text, text_size);
+    error = error ? error
+                  : wp_population_prepare(
+                        &bench->playground, names[0], arguments->users, &receivers, text, text_size);
+    error = error ? error
+                  : wp_population_prepare(
+                        &bench->playground, names[1], arguments->senders, &senders, text, text_size);
     if (!error && arguments->scenario->team) {
         const struct wp_bench_identity *const members[] = {senders, receivers};
         const uint32_t counts[] = {arguments->senders, arguments->users};
-        error = wp_population_team(&bench->playground, BENCH_TEAM, members, counts, text, text_size);
+        error = wp_population_team(&bench->playground, names[2], members, counts, text, text_size);
     }
     if (!error) {
         error = wp_disk_floor_measure(bench->playground.dir, &bench->floor);
-        fprintf(stderr, "disk: 4 KiB fdatasync p50 %.3f ms, p99 %.3f ms on %s\n", (double)bench->floor.p50_us / 1000.0,
-            (double)bench->floor.p99_us / 1000.0, bench->floor.file_system);
+        fprintf(stderr, "disk: 4 KiB fdatasync p50 %.3f ms, p99 %.3f ms on %s\n",
+            (double)bench->floor.p50_us / 1000.0, (double)bench->floor.p99_us / 1000.0,
+            bench->floor.file_system);
     }
     if (!error) {
         bench->config = (struct wp_load_config){.gateways = &bench->gateways,
@@ -219,14 +248,17 @@ static int bench_run(struct bench *bench, char *text, size_t text_size)
             .receivers = receivers,
             .receiver_count = arguments->users,
             .receivers_online = arguments->scenario->online,
-            .team = arguments->scenario->team ? BENCH_TEAM : NULL,
+            .team = arguments->scenario->team ? names[2] : NULL,
             .body_bytes = arguments->size,
             .ttl_s = arguments->ttl,
             .lane = WP__LANE__ROUTINE,
             .rate_per_s = arguments->rate,
-            .window = arguments->rate ? 0 : arguments->window ? arguments->window : 512,
+            .window = arguments->rate     ? 0
+                      : arguments->window ? arguments->window
+                                          : 512,
             .warmup_s = arguments->warmup,
             .seconds = arguments->seconds,
+            .messages = arguments->messages,
             .seed = arguments->seed ? arguments->seed : randombytes_random(),
             .mark = usage_mark,
             .context = bench};
@@ -270,8 +302,13 @@ int main(int argc, char **argv)
         free(bench);
         return EXIT_SOFTWARE;
     }
-    bench->arguments = (struct arguments){
-        .dir = "playground", .users = 1000, .size = 512, .seconds = 10, .warmup = 2, .ttl = 600};
+    bench->arguments = (struct arguments){.dir = "playground",
+        .prefix = "bench",
+        .users = 1000,
+        .size = 512,
+        .seconds = 10,
+        .warmup = 2,
+        .ttl = 600};
     int exit_code = EXIT_USAGE;
     char text[512] = "";
     if (arguments_parse(argc, argv, &bench->arguments) == WP_OK) {
@@ -280,7 +317,8 @@ int main(int argc, char **argv)
             exit_code = 0;
         } else {
             int error = bench_run(bench, text, sizeof text);
-            exit_code = error ? (error == WP_E_NOMEM ? EXIT_SOFTWARE : EXIT_UNAVAILABLE) : bench_report(bench);
+            exit_code =
+                error ? (error == WP_E_NOMEM ? EXIT_SOFTWARE : EXIT_UNAVAILABLE) : bench_report(bench);
             if (error) {
                 fprintf(stderr, "wardpost-bench: %s\n", text[0] ? text : wp_error_text(error));
             }
