@@ -62,6 +62,11 @@ int wp_meta_group_apply(void *context, uint64_t index, uint64_t term, struct wp_
         wp_log(WP_LOG_INFO, "meta_applied", "index=%llu command=%u outcome=%s version=%llu",
             (unsigned long long)index, result->command, wp_error_slug(result->error),
             wp_meta_roster(shard->meta) ? (unsigned long long)wp_meta_roster(shard->meta)->version : 0ull);
+        if (result->command == WP_META_NODE_FORGOT && !result->error) {
+            /* With what the disk has now a router that starts again would not hear the rebuilt node, and with
+             * the third one away neither could lead. */
+            wp_state_flush_soon(reactor->config.store);
+        }
     }
     struct proposal *proposal = ours ? STAILQ_FIRST(&shard->in_flight) : NULL;
     if (proposal) {

@@ -2,7 +2,8 @@
  * made, so a frame's sender is known from the link alone and a lost connection concerns one direction.
  *
  * Invariants
- *   1. A frame is taken only from a node of the roster whose data directory is the one that the roster knows.
+ *   1. A frame is taken only from a node of the roster whose data directory is the one that the roster knows,
+ * but for what tells us that our roster is old (roster_is_behind).
  *   2. Raft frames are dropped rather than queued when the link is over its byte cap: Raft repeats them. */
 #include "router/reactor_lead.h"
 #include "router/reactor_outbox.h"
@@ -12,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cluster/message.h"
 #include "proto/frame.h"
 
 /* --- links
@@ -222,6 +224,35 @@ static const struct router_row router_rows[] = {
     [WP_FRAME_SNAPSHOT_PULL] = {&wp__snapshot_pull__descriptor, wp_snapshot_pull_take},
 };
 
+/* Whether our roster is the one that is behind: who speaks under a raft id above the one that we know was
+ * given it when the others noticed that its node forgot. From a leader of the meta group under such an id we
+ * learn of it, else a router that was away meanwhile would stay deaf to it for ever. Nothing else is taken:
+ * it may have forgotten again, and its votes and answers must not count before we can tell. */
+static bool roster_is_behind(const struct wp_reactor *reactor, const struct peer *peer,
+    enum wp_frame_type type, const ProtobufCMessage *message)
+{
+    const struct wp_roster_node *node = wp_roster_node(reactor->roster, peer->node);
+    uint64_t from = 0;
+    if (type == WP_FRAME_SNAPSHOT_OFFER) {
+        const Wp__SnapshotOffer *offer = (const Wp__SnapshotOffer *)message;
+        from = offer->group == WP_META_GROUP ? offer->from : 0;
+    } else if (type == WP_FRAME_RAFT) {
+        const Wp__Raft *raft = (const Wp__Raft *)message;
+        struct wp_rpc rpc;
+        bool append = raft->group == WP_META_GROUP &&
+                      wp_rpc_decode(wp_slice(raft->rpc.data, raft->rpc.len), &rpc) == WP_OK &&
+                      rpc.type == WP_RPC_APPEND;
+        from = append ? raft->from : 0;
+    }
+    return node && wp_raft_id_node(from) == peer->node && from > node->meta_replica;
+}
+
+static bool peer_forgot(const struct wp_reactor *reactor, const struct peer *peer)
+{
+    return wp_meta_node_check(reactor->roster, peer->node, wp_link_directory_id(peer->link),
+               wp_link_incarnation(peer->link), wp_link_start_id(peer->link)) == WP_META_SEEN_FORGOTTEN;
+}
+
 /* The node may have been added, removed or rebuilt since the link came up. */
 static bool peer_accepted(struct wp_reactor *reactor, struct peer *peer)
 {
@@ -232,11 +263,6 @@ static bool peer_accepted(struct wp_reactor *reactor, struct peer *peer)
     }
     if (wp_link_level_max(peer->link) < reactor->roster->feature_level) {
         frame_refuse(reactor, peer, "feature-level-too-old");
-        return false;
-    }
-    if (wp_meta_node_check(reactor->roster, peer->node, wp_link_directory_id(peer->link),
-            wp_link_incarnation(peer->link), wp_link_start_id(peer->link)) == WP_META_SEEN_FORGOTTEN) {
-        frame_refuse(reactor, peer, "forgotten-directory");
         return false;
     }
     return true;
@@ -257,6 +283,10 @@ void wp_router_frame(
     int error = wp_schema_decode(router_rows[type].descriptor, payload, &reactor->frame_arena, &message);
     if (error) {
         frame_refuse(reactor, peer, wp_error_slug(error));
+        return;
+    }
+    if (peer_forgot(reactor, peer) && !roster_is_behind(reactor, peer, type, message)) {
+        frame_refuse(reactor, peer, "forgotten-directory");
         return;
     }
     router_rows[type].take(reactor, peer, message);

@@ -27,6 +27,7 @@ struct wp_store_body {
     void (*state_applied)(struct wp_store *store, uint32_t shard, uint64_t *ret_index, uint64_t *ret_term);
     uint64_t (*state_durable_index)(struct wp_store *store, uint32_t shard);
     void (*state_flush_if_due)(struct wp_store *store);
+    void (*state_flush_soon)(struct wp_store *store);
     int (*state_flush)(struct wp_store *store);
 
     struct wp_state_iter *(*view_create)(struct wp_store *store, struct wp_slice from, struct wp_slice to,

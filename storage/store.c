@@ -166,6 +166,11 @@ void wp_state_flush_if_due(struct wp_store *store)
     store->body->state_flush_if_due(store);
 }
 
+void wp_state_flush_soon(struct wp_store *store)
+{
+    store->body->state_flush_soon(store);
+}
+
 int wp_state_flush(struct wp_store *store)
 {
     return store->body->state_flush(store);

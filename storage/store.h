@@ -119,6 +119,8 @@ uint64_t wp_state_durable_index(struct wp_store *store, uint32_t shard);
 /* Flushes state in the background when more than a memtable's share of bytes is unflushed; cheap, call each
  * tick. */
 void wp_state_flush_if_due(struct wp_store *store);
+/* The same now, however little it is: what was committed before is durable soon. */
+void wp_state_flush_soon(struct wp_store *store);
 /* Flushes now and waits. For clean stop and tests. */
 int wp_state_flush(struct wp_store *store);
 

@@ -45,6 +45,7 @@ static const struct wp_store_body rocks_body = {
     .state_applied = rocks_state_applied,
     .state_durable_index = rocks_state_durable_index,
     .state_flush_if_due = rocks_state_flush_if_due,
+    .state_flush_soon = rocks_state_flush_soon,
     .state_flush = rocks_state_flush,
     .view_create = rocks_view_create,
     .iter_create = rocks_iter_create,

@@ -195,6 +195,7 @@ int rocks_state_get(struct wp_store *store, struct wp_slice key, struct wp_buffe
 void rocks_state_applied(struct wp_store *store, uint32_t shard, uint64_t *ret_index, uint64_t *ret_term);
 uint64_t rocks_state_durable_index(struct wp_store *store, uint32_t shard);
 void rocks_state_flush_if_due(struct wp_store *store);
+void rocks_state_flush_soon(struct wp_store *store);
 int rocks_state_flush(struct wp_store *store);
 /* Keeps RocksDB's text as the store's failure. */
 int rocks_state_fail(struct rocks_store *store, const char *operation, char **text);

@@ -326,6 +326,15 @@ void rocks_state_flush_if_due(struct wp_store *base)
     }
 }
 
+void rocks_state_flush_soon(struct wp_store *base)
+{
+    struct rocks_store *store = (struct rocks_store *)base;
+    pthread_mutex_lock(&store->state_guard);
+    store->flush_due = true;
+    pthread_mutex_unlock(&store->state_guard);
+    pthread_cond_signal(&store->flusher_wake);
+}
+
 /* RocksDB flushes and compacts on threads of its own and tells nobody who does not ask. */
 static void background_check(struct rocks_store *store)
 {

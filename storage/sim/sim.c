@@ -90,6 +90,7 @@ static const struct wp_store_body sim_body = {
     .state_applied = sim_state_applied,
     .state_durable_index = sim_state_durable_index,
     .state_flush_if_due = sim_state_flush_if_due,
+    .state_flush_soon = sim_state_flush_soon,
     .state_flush = sim_state_flush,
     .view_create = sim_view_create,
     .iter_create = sim_iter_create,

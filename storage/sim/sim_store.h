@@ -105,6 +105,7 @@ int sim_state_get(struct wp_store *store, struct wp_slice key, struct wp_buffer 
 void sim_state_applied(struct wp_store *store, uint32_t shard, uint64_t *ret_index, uint64_t *ret_term);
 uint64_t sim_state_durable_index(struct wp_store *store, uint32_t shard);
 void sim_state_flush_if_due(struct wp_store *store);
+void sim_state_flush_soon(struct wp_store *store);
 int sim_state_flush(struct wp_store *store);
 struct wp_state_iter *sim_iter_create(struct wp_store *store, struct wp_slice from, struct wp_slice to);
 bool sim_iter_valid(struct wp_state_iter *iter);

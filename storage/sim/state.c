@@ -221,6 +221,11 @@ void sim_state_flush_if_due(struct wp_store *base)
     }
 }
 
+void sim_state_flush_soon(struct wp_store *base)
+{
+    sim_state_flush(base);
+}
+
 int sim_state_flush(struct wp_store *base)
 {
     struct sim_store *store = (struct sim_store *)base;

@@ -87,26 +87,37 @@ static void other_down(struct other *other)
     assert_int_equal(uv_loop_close(&other->loop), 0);
 }
 
-/* Sends one RPC and waits until the router counted it as refused. */
-static void send_refused(struct other *other, uint64_t from, uint64_t to, struct wp_slice rpc)
+static void send_rpc(struct other *other, uint32_t group, uint64_t from, uint64_t to, struct wp_slice rpc)
 {
-    uint64_t before = wp_metric_get(WP_M_PEER_REFUSED);
-    uint64_t end_us = wp_clock_mono_us() + WAIT_US;
     Wp__Raft raft = WP__RAFT__INIT;
     uint8_t copy[256];
     assert_true(rpc.size <= sizeof(copy));
     memcpy(copy, rpc.data, rpc.size);
-    raft.group = SHARD;
+    raft.group = group;
     raft.from = from;
     raft.to = to;
     raft.rpc = (ProtobufCBinaryData){rpc.size, copy};
     assert_int_equal(wp_link_send(other->link, WP_LINK_CONTROL, WP_FRAME_RAFT, &raft.base), WP_OK);
+}
+
+/* Sends one RPC and waits until the router counted it as refused; what was sent before it was not. */
+static void send_refused_by(
+    struct other *other, uint32_t group, uint64_t from, uint64_t to, struct wp_slice rpc)
+{
+    uint64_t before = wp_metric_get(WP_M_PEER_REFUSED);
+    uint64_t end_us = wp_clock_mono_us() + WAIT_US;
+    send_rpc(other, group, from, to, rpc);
     while (wp_metric_get(WP_M_PEER_REFUSED) == before) {
         assert_true(wp_clock_mono_us() < end_us);
         uv_run(&other->loop, UV_RUN_NOWAIT);
         usleep(500);
     }
     assert_int_equal(wp_metric_get(WP_M_PEER_REFUSED), before + 1);
+}
+
+static void send_refused(struct other *other, uint64_t from, uint64_t to, struct wp_slice rpc)
+{
+    send_refused_by(other, SHARD, from, to, rpc);
 }
 
 static struct wp_bytes *append_make(void)
@@ -166,6 +177,32 @@ static void test_a_node_that_forgot_is_not_heard(void **state)
     stop(&router);
 }
 
+/* A router that was away while another was rebuilt: from the rebuilt one as leader of the meta group it hears
+ * of it, and takes nothing else from it before. */
+static void test_a_rebuilt_node_is_heard_as_leader_of_the_meta_group(void **state)
+{
+    (void)state;
+    struct router router;
+    struct other other;
+    start(&router, 7);
+    other_up(&other, &router, 8);
+    struct wp_bytes *append = append_make();
+    const struct wp_rpc ask = {.type = WP_RPC_VOTE, .flags = WP_RPC_PRE_VOTE, .term = 9};
+    struct wp_bytes *vote = wp_rpc_encode(&ask, NULL);
+    assert_non_null(vote);
+    struct wp_slice rpc = wp_slice(append->data, append->size);
+    uint64_t self = WP_RAFT_ID(1, 0), old = WP_RAFT_ID(2, 0), rebuilt = WP_RAFT_ID(2, 1);
+    send_rpc(&other, WP_META_GROUP, rebuilt, self, rpc);
+    send_refused_by(&other, WP_META_GROUP, old, self, rpc);
+    send_refused_by(&other, WP_META_GROUP, rebuilt, self, wp_slice(vote->data, vote->size));
+    send_refused_by(&other, WP_META_GROUP, WP_RAFT_ID(3, 1), self, rpc);
+    send_refused_by(&other, SHARD, rebuilt, self, rpc);
+    wp_bytes_release(&append);
+    wp_bytes_release(&vote);
+    other_down(&other);
+    stop(&router);
+}
+
 /* Known to have forgotten: what it founded anew from its configuration, under the old id, must not vote. */
 static void test_an_old_replica_of_a_node_that_forgot_is_not_heard(void **state)
 {
@@ -192,6 +229,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_raft_frames_of_others_are_not_taken),
         cmocka_unit_test(test_a_node_that_forgot_is_not_heard),
+        cmocka_unit_test(test_a_rebuilt_node_is_heard_as_leader_of_the_meta_group),
         cmocka_unit_test(test_an_old_replica_of_a_node_that_forgot_is_not_heard),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -255,6 +255,9 @@ static void flush_comes_by_bytes(void **state)
     assert_int_equal(suite_put(store, 1, 2, 1, "key", value), WP_OK);
     wp_state_flush_if_due(store);
     assert_int_equal(wp_state_durable_index(store, 1), 2);
+    assert_int_equal(suite_put(store, 1, 3, 1, "key", "small"), WP_OK);
+    wp_state_flush_soon(store);
+    assert_int_equal(wp_state_durable_index(store, 1), 3);
     wp_store_close(&store);
 }
 
