@@ -272,6 +272,9 @@ static struct admin_answer route_shard(struct wp_admin *admin, const struct wp_m
             admin->config.shard_count);
     }
     bool post = !strcmp(request->method, "POST");
+    if (!strcmp(request->method, "GET") && !strcmp(parts[3], "digest")) {
+        return admin_shard_digest(admin, (uint32_t)shard);
+    }
     if (post && !strcmp(parts[3], "move")) {
         return admin_shard_move(admin, (uint32_t)shard, body);
     }

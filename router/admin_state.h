@@ -75,6 +75,10 @@ struct admin_answer admin_gateways(
 struct admin_answer admin_shard_move(struct wp_admin *admin, uint32_t shard, const json_t *body);
 struct admin_answer admin_upgrade(struct wp_admin *admin);
 
+/* admin_digest.c: one number for the rows that this router holds of a shard. Two replicas with the same
+ * applied index and another digest differ. Reads every row, on the thread of the request. */
+struct admin_answer admin_shard_digest(struct wp_admin *admin, uint32_t shard);
+
 /* admin_policy.c: `name` of the path, NULL without */
 struct admin_answer admin_policies(
     struct wp_admin *admin, const char *method, const char *name, const json_t *body);

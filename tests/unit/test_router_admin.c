@@ -313,6 +313,43 @@ static void test_ten_thousand_users_in_one_request(void **state)
     router_fini(&router);
 }
 
+static json_t *digest_of(struct router *router, uint32_t shard)
+{
+    char path[64];
+    snprintf(path, sizeof(path), "/v1/shards/%u/digest", shard);
+    return router_request(router, 200, "GET", path, NULL);
+}
+
+/* Equal rows give an equal digest, also after a restart; what is written changes it. */
+static void test_a_digest_names_the_rows_of_a_shard(void **state)
+{
+    (void)state;
+    struct router router;
+    router_init(&router);
+    router_up(&router);
+    json_decref(router_request(&router, 201, "POST", "/v1/users", "{\"user\":\"anna\"}"));
+    uint32_t shard = router_shard(&router, "anna");
+    json_t *before = digest_of(&router, shard);
+    assert_true(json_integer_value(json_object_get(before, "rows")) > 0);
+    router_down(&router);
+    router_up(&router);
+    json_t *again = digest_of(&router, shard);
+    assert_string_equal(json_string_value(json_object_get(again, "digest")),
+        json_string_value(json_object_get(before, "digest")));
+    json_decref(router_request(&router, 201, "POST", "/v1/users/anna/devices", "{\"device\":\"phone\"}"));
+    json_t *after = digest_of(&router, shard);
+    assert_true(json_integer_value(json_object_get(after, "applied")) >
+                json_integer_value(json_object_get(again, "applied")));
+    assert_string_not_equal(json_string_value(json_object_get(after, "digest")),
+        json_string_value(json_object_get(again, "digest")));
+    json_decref(before);
+    json_decref(again);
+    json_decref(after);
+    assert_refusal(&router, 404, "not-found", "GET", "/v1/shards/99/digest", NULL);
+    router_down(&router);
+    router_fini(&router);
+}
+
 static void test_status_counts_and_survives_a_restart(void **state)
 {
     (void)state;
@@ -372,6 +409,7 @@ int main(void)
         cmocka_unit_test(test_a_command_has_to_fit_into_an_entry),
         cmocka_unit_test(test_a_forward_to_oneself_is_proposed),
         cmocka_unit_test(test_ten_thousand_users_in_one_request),
+        cmocka_unit_test(test_a_digest_names_the_rows_of_a_shard),
         cmocka_unit_test(test_status_counts_and_survives_a_restart),
     };
     cmocka_set_test_filter(getenv("WP_TEST_FILTER"));
