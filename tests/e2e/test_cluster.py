@@ -13,8 +13,8 @@ from traffic import Receiver, compare, drain
 ROUTERS = ["router-1", "router-2", "router-3"]
 ROOMY = {router: {"limits.mailbox_messages_max": 1000000} for router in ROUTERS}
 SEED = int(os.environ.get("WP_SEED", time.time_ns() % 1_000_000))
-KILLS = {"ci": 20}.get(EFFORT, 10) if SLOW == 1 else 4
-KILLS_OF_ALL = {"ci": 20}.get(EFFORT, 8) if SLOW == 1 else 3
+KILLS = {"ci": 20}.get(EFFORT, 6) if SLOW == 1 else 4
+KILLS_OF_ALL = {"ci": 20}.get(EFFORT, 6) if SLOW == 1 else 3
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_killed_leaders_are_replaced_in_time(cluster):
 
 
 def test_a_stopped_leader_is_replaced_in_time(cluster):
-    rows, refused = measure(cluster, 1, seed=SEED, how="STOP", stop_s=15)
+    rows, refused = measure(cluster, 1, seed=SEED, how="STOP", stop_s=15 if EFFORT == "ci" else 6)
     check_times(rows)
     assert refused == 0
 

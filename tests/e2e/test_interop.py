@@ -1,4 +1,5 @@
 """Clients that we did not write: mosquitto's tools, paho, MQTT.js; 3.1.1 and 5; TCP, TLS, WebSocket."""
+import fcntl
 import pathlib
 import subprocess
 import threading
@@ -132,8 +133,10 @@ def mqttjs():
     """The MQTT.js test device, its package installed from the lock file."""
     node, npm = need_program("node"), need_program("npm")
     folder = ROOT / "tests/e2e/mqttjs"
-    if not (folder / "node_modules/mqtt").exists():
-        subprocess.run([npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, check=True, capture_output=True, timeout=300)
+    with open(folder / "package-lock.json", encoding="ascii") as lock:  # several workers may come here at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "node_modules/.package-lock.json").exists():  # npm writes it last
+            subprocess.run([npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, check=True, capture_output=True, timeout=300)
     return node, folder / "device.js"
 
 

@@ -18,7 +18,7 @@ AWAY = "router-2"
 SETTINGS = {router: {"limits.mailbox_messages_max": 1000000, "storage.log_keep_bytes": 0,
                      "storage.write_buffer_bytes": 1 << 20} for router in ROUTERS}
 SEED = int(os.environ.get("WP_SEED", time.time_ns() % 1_000_000))
-KILLS = {"ci": 6}.get(EFFORT, 3) if SLOW == 1 else 2
+KILLS = {"ci": 6}.get(EFFORT, 2) if SLOW == 1 else 2
 
 
 @pytest.fixture
