@@ -80,7 +80,8 @@ enum wp_frame_type {
     X(TEAM_MEMBER_REMOVE, 12, command_team_member_remove)                                                    \
     X(TRANSFER_IN, 13, command_transfer_in)                                                                  \
     X(OUTBOX_ADVANCE, 14, command_outbox_advance)                                                            \
-    X(IDLE_CHECK, 15, command_idle_check)
+    X(IDLE_CHECK, 15, command_idle_check)                                                                    \
+    X(LIMITS, 16, command_limits)
 
 enum wp_command_type {
 #define X(name, number, message) WP_COMMAND_##name = number,

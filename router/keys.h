@@ -29,7 +29,8 @@ enum wp_key_tag {
     WP_KEY_OUTBOX = 14,  /* destination:u64              RecordOutbox */
     WP_KEY_ITEM = 15,    /* destination:u64 sequence:u64  OutboxItem (command.proto) */
     WP_KEY_TAKEN = 16,   /* source:u64                   RecordWatermark */
-    WP_KEY_END = 17,     /* above every tag in use */
+    WP_KEY_LIMITS = 17,  /* -                            CommandLimits (command.proto) */
+    WP_KEY_END = 18,     /* above every tag in use */
 };
 
 #define WP_KEY_SIZE_MAX (5u + 2u * WP_NAME_SIZE_MAX + 1u)

@@ -1,6 +1,6 @@
 /* Life of the machine and the walk through an entry. What each command does stands in machine_submit.c,
- * machine_users.c, machine_cursors.c, machine_team.c, machine_outbox.c and machine_receipt.c; what is written
- * and when in machine_flush.c. */
+ * machine_users.c, machine_cursors.c, machine_team.c, machine_outbox.c, machine_receipt.c and
+ * machine_limits.c; what is written and when in machine_flush.c. */
 #include "router/machine.h"
 
 #include <stdlib.h>
@@ -30,7 +30,8 @@ int wp_machine_create(struct wp_store *store, uint32_t shard, const struct wp_ma
     wp_names_init(&machine->teams, wp_team_key);
     wp_intern_init(&machine->intern);
     wp_arena_init(&machine->arena, COMMAND_ARENA_MAX);
-    int error = wp_seen_create(limits->seen_ids_max, &machine->seen);
+    int error = wp_machine_limits_load(machine);
+    error = error ? error : wp_seen_create(machine->limits.seen_ids_max, &machine->seen);
     error = error ? error : wp_outbox_init(&machine->outbox, limits->shard_count);
     machine->batch = wp_state_batch_create(store);
     error = error ? error : machine->batch ? wp_machine_load(machine) : WP_E_NOMEM;
@@ -103,6 +104,7 @@ static const apply_command commands[] = {
     [WP_COMMAND_TRANSFER_IN] = wp_apply_transfer_in,
     [WP_COMMAND_OUTBOX_ADVANCE] = wp_apply_outbox_advance,
     [WP_COMMAND_IDLE_CHECK] = wp_apply_idle_check,
+    [WP_COMMAND_LIMITS] = wp_apply_limits,
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])

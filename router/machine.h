@@ -45,7 +45,8 @@
 
 struct wp_machine;
 
-/* What every replica of a shard must have the same. */
+/* What every replica of a shard must have the same. The first seven are state: LIMITS in the log changes
+ * them, and what is given at create only holds until the first one. The others never change in a cluster. */
 struct wp_machine_limits {
     uint64_t mailbox_messages_max;
     uint64_t mailbox_bytes_max;
@@ -226,6 +227,11 @@ uint64_t wp_machine_expiry_due_ms(const struct wp_machine *machine);
 
 /* How far back the duplicate window reaches at `now_ms`: 24 h unless it had to shrink. For the metric. */
 uint64_t wp_machine_seen_window_ms(const struct wp_machine *machine, uint64_t now_ms);
+
+/* Whether the machine was never told its limits, or others than `limits` by a roster older than `version`:
+ * propose LIMITS. */
+bool wp_machine_limits_due(
+    const struct wp_machine *machine, uint64_t version, const struct wp_machine_limits *limits);
 
 /* Whether a device was unseen for long and its owner was not told yet: propose IDLE_CHECK. O(devices). */
 bool wp_machine_idle_due(const struct wp_machine *machine, uint64_t now_ms);

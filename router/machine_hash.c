@@ -165,9 +165,24 @@ static void hash_outbox(XXH3_state_t *state, const struct wp_outbox *outbox)
     }
 }
 
+static void hash_limits(XXH3_state_t *state, const struct wp_machine *machine)
+{
+    const struct wp_machine_limits *limits = &machine->limits;
+    hash_u64(state, machine->limits_known);
+    hash_u64(state, machine->limits_version);
+    hash_u64(state, limits->mailbox_messages_max);
+    hash_u64(state, limits->mailbox_bytes_max);
+    hash_u64(state, limits->body_bytes_max);
+    hash_u64(state, limits->ttl_default_ms);
+    hash_u64(state, limits->ttl_max_ms);
+    hash_u64(state, limits->seen_ids_max);
+    hash_u64(state, limits->stat_per_minute_max);
+}
+
 static void hash_memory(const struct wp_machine *machine, XXH3_state_t *state)
 {
     hash_u64(state, machine->time_ms);
+    hash_limits(state, machine);
     hash_u64(state, machine->messages);
     hash_u64(state, machine->bytes);
     hash_u64(state, machine->devices);

@@ -97,6 +97,8 @@ struct wp_machine {
     uint32_t shard;
     int failed; /* error that stopped the machine */
     struct wp_machine_limits limits;
+    bool limits_known; /* from the log */
+    uint64_t limits_version;
     uint64_t applied_index;
     uint64_t time_ms;
 
@@ -305,6 +307,12 @@ void wp_mailbox_destroy(struct wp_mailbox *mailbox);
 
 int wp_machine_load(struct wp_machine *machine);
 
+/* --- machine_limits.c
+ * ----------------------------------------------------------------------------------------- */
+
+/* What the log brought replaces what was given at create. Before everything else is loaded. */
+int wp_machine_limits_load(struct wp_machine *machine);
+
 /* --- commands: WP_OK with the outcome in *result, or an error that stops the machine
  * -------------------------- */
 
@@ -324,5 +332,6 @@ int wp_apply_team_member_remove(
 int wp_apply_transfer_in(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
 int wp_apply_outbox_advance(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
 int wp_apply_idle_check(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
+int wp_apply_limits(struct wp_machine *machine, struct wp_slice payload, struct wp_result *result);
 
 #endif

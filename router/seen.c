@@ -50,19 +50,30 @@ struct wp_seen {
     uint32_t table_capacity;
 };
 
+/* One is being filled, and one being emptied. */
+static uint32_t chunks_for(uint64_t ids)
+{
+    return (uint32_t)(ids / CHUNK_IDS) + 2;
+}
+
+static void ids_max_set(struct wp_seen *seen, uint64_t ids_max)
+{
+    seen->ids_max = ids_max;
+    seen->bucket_ids_max = ids_max >= WP_SEEN_BUCKETS ? ids_max / WP_SEEN_BUCKETS : 1;
+}
+
 int wp_seen_create(uint64_t ids_max, struct wp_seen **ret_seen)
 {
-    if (ids_max == 0 || ids_max > UINT32_MAX / 4) {
+    if (ids_max == 0 || ids_max > WP_SEEN_IDS_MAX) {
         return WP_E_INVALID;
     }
     struct wp_seen *seen = calloc(1, sizeof *seen);
     if (!seen) {
         return WP_E_NOMEM;
     }
-    seen->ids_max = ids_max;
-    seen->bucket_ids_max = ids_max >= WP_SEEN_BUCKETS ? ids_max / WP_SEEN_BUCKETS : 1;
+    ids_max_set(seen, ids_max);
     seen->next_bucket = 1;
-    seen->chunk_count = (uint32_t)(ids_max / CHUNK_IDS) + 2;
+    seen->chunk_count = chunks_for(ids_max);
     seen->bucket_capacity = 64;
     seen->table_capacity = TABLE_CAPACITY_MIN;
     seen->chunks = calloc(seen->chunk_count, sizeof *seen->chunks);
@@ -267,6 +278,32 @@ static int id_append(
     return WP_OK;
 }
 
+/* Places change with the size of the ring: its chunks move to the front in their order, and each id is found
+ * anew. */
+int wp_seen_resize(struct wp_seen *seen, uint64_t ids_max)
+{
+    uint32_t count = chunks_for(ids_max);
+    if (count > seen->chunk_count) {
+        struct seen_id **chunks = calloc(count, sizeof *chunks);
+        if (!chunks) {
+            return WP_E_NOMEM;
+        }
+        for (uint32_t i = 0; i < seen->chunk_count; i++) {
+            chunks[i] = seen->chunks[(seen->first / CHUNK_IDS + i) % seen->chunk_count];
+        }
+        free(seen->chunks);
+        seen->chunks = chunks;
+        seen->chunk_count = count;
+        seen->first %= CHUNK_IDS;
+        memset(seen->table, 0, (size_t)seen->table_capacity * sizeof *seen->table);
+        for (uint64_t i = 0; i < seen->count; i++) {
+            table_place(seen, ring_place(seen, seen->first + i));
+        }
+    }
+    ids_max_set(seen, ids_max);
+    return WP_OK;
+}
+
 int wp_seen_insert(struct wp_seen *seen, uint64_t sender, const uint8_t id[WP_UUID_SIZE], uint64_t now_ms,
     uint64_t *ret_bucket)
 {
@@ -292,7 +329,7 @@ static int chunks_reserve(struct wp_seen *seen)
     if (seen->count < seen->ids_max) {
         return WP_OK;
     }
-    uint32_t needed = (uint32_t)(seen->count / CHUNK_IDS) + 2;
+    uint32_t needed = chunks_for(seen->count);
     if (needed <= seen->chunk_count) {
         return WP_OK;
     }

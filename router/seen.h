@@ -20,12 +20,17 @@
 #define WP_SEEN_WINDOW_MIN_MS (10u * 60u * 1000u) /* never shrinks below */
 #define WP_SEEN_AHEAD_MAX_MS (10u * 60u * 1000u)  /* an id from further ahead is refused */
 #define WP_SEEN_BUCKETS 64u                       /* buckets that seen_ids_max ids fill */
+#define WP_SEEN_IDS_MAX (UINT32_MAX / 4)
 
 struct wp_seen;
 
-/* An empty window. WP_OK or WP_E_NOMEM. */
+/* An empty window for 1 to WP_SEEN_IDS_MAX ids. WP_OK, WP_E_INVALID or WP_E_NOMEM. */
 int wp_seen_create(uint64_t ids_max, struct wp_seen **ret_seen);
 void wp_seen_destroy(struct wp_seen **seen);
+
+/* From now on the window is for so many ids (as at create). What is beyond a smaller number leaves with the
+ * next inserts. WP_OK or WP_E_NOMEM. */
+int wp_seen_resize(struct wp_seen *seen, uint64_t ids_max);
 
 /* Whether the id of this sender is in the window; then when it was accepted. */
 bool wp_seen_find(

@@ -253,6 +253,20 @@ void fixture_idle_check(struct fixture *f)
     append(f, WP_COMMAND_IDLE_CHECK, &command.base);
 }
 
+void fixture_limits(struct fixture *f, uint64_t version, const struct wp_machine_limits *limits)
+{
+    Wp__CommandLimits command = WP__COMMAND_LIMITS__INIT;
+    command.version = version;
+    command.mailbox_messages_max = limits->mailbox_messages_max;
+    command.mailbox_bytes_max = limits->mailbox_bytes_max;
+    command.body_bytes_max = limits->body_bytes_max;
+    command.ttl_default_ms = limits->ttl_default_ms;
+    command.ttl_max_ms = limits->ttl_max_ms;
+    command.seen_ids_max = limits->seen_ids_max;
+    command.stat_per_minute_max = limits->stat_per_minute_max;
+    append(f, WP_COMMAND_LIMITS, &command.base);
+}
+
 void fixture_id(struct fixture *f, uint64_t time_ms, uint8_t ret_id[16])
 {
     uint8_t random[10];

@@ -77,6 +77,8 @@ void fixture_transfer(
     struct fixture *f, uint32_t source, uint64_t first, const struct wp_slice *items, size_t count);
 void fixture_advance(struct fixture *f, uint32_t destination, uint64_t watermark);
 void fixture_idle_check(struct fixture *f);
+/* LIMITS: those of `limits` that a command can change. */
+void fixture_limits(struct fixture *f, uint64_t version, const struct wp_machine_limits *limits);
 /* Submits under the sender's epoch and next sequence. */
 void fixture_submit(struct fixture *f, struct sender *sender, struct message *message);
 /* Submits exactly this (epoch, sequence). */

@@ -10,6 +10,16 @@
 #define WINDOW_MS (24ull * 3600 * 1000)
 #define TEN_MINUTES_MS (10ull * 60 * 1000)
 
+int model_limits(struct model *model, uint64_t version, const struct wp_machine_limits *limits)
+{
+    if (version <= model->limits_version) {
+        return WP_E_UNAVAILABLE;
+    }
+    model->limits = *limits;
+    model->limits_version = version;
+    return WP_OK;
+}
+
 void model_init(struct model *model, const struct wp_machine_limits *limits, uint64_t time_ms)
 {
     *model = (struct model){.limits = *limits, .time_ms = time_ms};

@@ -134,6 +134,7 @@ struct model_rate {
 
 struct model {
     struct wp_machine_limits limits;
+    uint64_t limits_version; /* 0 = never told */
     uint64_t time_ms;
     uint64_t mailboxes;
     struct model_user users[MODEL_USERS];
@@ -191,6 +192,8 @@ struct model_attach_result {
     uint32_t set_aside;
 };
 
+/* LIMITS; what it answers. `version` is not 0. */
+int model_limits(struct model *model, uint64_t version, const struct wp_machine_limits *limits);
 void model_init(struct model *model, const struct wp_machine_limits *limits, uint64_t time_ms);
 void model_fini(struct model *model);
 

@@ -39,6 +39,9 @@ static void fill(struct fixture *f)
 {
     f->limits.stat_per_minute_max = 100;
     fixture_ring(f, 4);
+    fixture_begin(f);
+    fixture_limits(f, 1, &f->limits);
+    fixture_apply(f);
     uint64_t bob = fixture_user(f, "bob", 2);
     uint64_t eve = fixture_user(f, "eve", 1);
     struct sender ann = {.user = "ann", .device = "d1", .epoch = 1};
@@ -167,6 +170,9 @@ static void test_smaller_bounds_do_not_keep_a_shard_from_starting(void **state)
     f.limits.seen_ids_max = 64;
     f.limits.mailbox_messages_max = 1;
     f.limits.ttl_max_ms = 1000;
+    fixture_begin(&f);
+    fixture_limits(&f, 2, &f.limits);
+    fixture_apply(&f);
     fixture_restart(&f);
     struct sender ann = {.user = "ann", .device = "d1", .epoch = 2};
     struct message message = {.recipient = "eve", .ttl_ms = 1000};

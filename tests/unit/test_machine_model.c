@@ -459,6 +459,30 @@ static void do_expire(struct run *run)
     model_expire(&run->model, limit, &run->expected[run->command].expired, &run->expected[run->command].more);
 }
 
+static struct wp_machine_limits limits_of(uint64_t number)
+{
+    return (struct wp_machine_limits){
+        .mailbox_messages_max = 1 + number % 4 * 12,
+        .mailbox_bytes_max = number % 2 ? 3000 : 100000,
+        .body_bytes_max = 300,
+        .ttl_default_ms = HOUR_MS,
+        .ttl_max_ms = 2u * HOUR_MS,
+        .seen_ids_max = number % 4 ? 40 + number % 5 * 60 : 100000,
+        .stat_per_minute_max = number % 3,
+        .inactive_ms = 3u * HOUR_MS,
+        .shard_count = MODEL_SHARDS,
+    };
+}
+
+/* Also of leaders whose roster is older than what was told before. */
+static void do_limits(struct run *run)
+{
+    struct wp_machine_limits limits = limits_of(below(run, 60));
+    uint64_t version = run->model.limits_version + 2 - below(run, 3);
+    fixture_limits(&run->f, version, &limits);
+    run->expected[run->command].error = model_limits(&run->model, version, &limits);
+}
+
 static void command_add(struct run *run)
 {
     static const struct {
@@ -466,7 +490,7 @@ static void command_add(struct run *run)
         uint8_t weight;
         void (*add)(struct run *run);
     } kinds[] = {
-        {WP_COMMAND_SUBMIT, 38, do_submit},
+        {WP_COMMAND_SUBMIT, 37, do_submit},
         {WP_COMMAND_CURSORS, 26, do_cursors},
         {WP_COMMAND_ATTACH, 8, do_attach},
         {WP_COMMAND_SUBSCRIBE, 4, do_subscribe},
@@ -479,6 +503,7 @@ static void command_add(struct run *run)
         {WP_COMMAND_DEVICE_ADD, 3, do_device_add},
         {WP_COMMAND_DEVICE_REMOVE, 1, do_device_remove},
         {WP_COMMAND_USER_ADD, 1, do_user_add},
+        {WP_COMMAND_LIMITS, 1, do_limits},
     };
     uint64_t draw = below(run, 100);
     uint32_t kind = 0;
@@ -860,20 +885,24 @@ static void run_entry(struct run *run)
     }
 }
 
-static void limits_set(struct fixture *f, unsigned long seed)
+static void limits_set(struct fixture *f, uint64_t number)
 {
-    f->limits = (struct wp_machine_limits){
-        .mailbox_messages_max = 1 + seed % 4 * 12,
-        .mailbox_bytes_max = seed % 2 ? 3000 : 100000,
-        .body_bytes_max = 300,
-        .ttl_default_ms = HOUR_MS,
-        .ttl_max_ms = 2u * HOUR_MS,
-        .seen_ids_max = seed % 4 ? 40 + seed % 5 * 60 : 100000,
-        .stat_per_minute_max = seed % 3,
-        .inactive_ms = 3u * HOUR_MS,
-        .shard_count = MODEL_SHARDS,
-    };
+    f->limits = limits_of(number);
     fixture_restart(f);
+}
+
+/* From here on both have the same limits, whatever they began with. */
+static void limits_tell(struct run *run)
+{
+    const struct wp_machine_limits limits = limits_of(run->seed);
+    struct fixture *const both[] = {&run->f, &run->twin};
+    for (int i = 0; i < 2; i++) {
+        fixture_begin(both[i]);
+        fixture_limits(both[i], 1, &limits);
+        assert_int_equal(fixture_apply(both[i])->error, WP_OK);
+    }
+    model_init(&run->model, &limits, run->f.time_ms);
+    run->model.limits_version = 1;
 }
 
 struct coverage {
@@ -914,9 +943,9 @@ static void run_seed(unsigned long seed, struct coverage *coverage)
     fixture_init(&run->f);
     fixture_init(&run->twin);
     wp_prng_init(&run->f.prng, seed + 1000000);
-    limits_set(&run->f, seed);
-    limits_set(&run->twin, seed);
-    model_init(&run->model, &run->f.limits, 0);
+    limits_set(&run->f, seed + 1);
+    limits_set(&run->twin, seed + 2);
+    limits_tell(run);
     run->model.people = people;
     run->model.shard_of = shard_of;
     run->model.context = run;

@@ -150,6 +150,41 @@ static void test_nothing_forgotten_is_new(void **state)
     wp_seen_destroy(&seen);
 }
 
+/* Larger and smaller in the middle of the ring: everything within the window is still known. */
+static void test_resizing(void **state)
+{
+    (void)state;
+    enum { COUNT = 60000 };
+    static const uint64_t sizes[] = {5000, 9000, 64, 30000, 3000, 100000};
+    static uint64_t made[COUNT];
+    struct wp_seen *seen;
+    assert_int_equal(wp_seen_create(2000, &seen), WP_OK);
+    struct wp_prng prng;
+    wp_prng_init(&prng, 43);
+    uint64_t now_ms = START_MS;
+    uint64_t found = 0;
+    for (uint64_t n = 0; n < COUNT; n++) {
+        now_ms += wp_prng_below(&prng, 1000);
+        if (n % 7001 == 7000) {
+            uint64_t count = wp_seen_count(seen), hash = wp_seen_hash(seen);
+            assert_int_equal(wp_seen_resize(seen, sizes[n / 7001 % 6]), WP_OK);
+            assert_int_equal(wp_seen_count(seen), count); /* nothing leaves by itself */
+            assert_int_equal(wp_seen_hash(seen), hash);
+        }
+        made[n] = wp_seen_has_room(seen, now_ms) ? now_ms : 0;
+        if (made[n]) {
+            add(seen, now_ms, n);
+        }
+        uint64_t again = n - wp_prng_below(&prng, n < 3000 ? n + 1 : 3000);
+        if (made[again] >= wp_seen_oldest_ms(seen, now_ms)) {
+            assert_true(has(seen, made[again], again));
+            found++;
+        }
+    }
+    assert_true(found > COUNT / 2);
+    wp_seen_destroy(&seen);
+}
+
 static void test_sender_is_part_of_the_key(void **state)
 {
     (void)state;
@@ -351,6 +386,7 @@ int main(void)
         cmocka_unit_test(test_ids_are_kept_24_hours),
         cmocka_unit_test(test_full_window_shrinks_to_ten_minutes),
         cmocka_unit_test(test_nothing_forgotten_is_new),
+        cmocka_unit_test(test_resizing),
         cmocka_unit_test(test_sender_is_part_of_the_key),
         cmocka_unit_test(test_loading),
         cmocka_unit_test(test_wire_reads_what_protobuf_writes),
