@@ -48,21 +48,26 @@
     X(T, U64, wal_bytes_max, "268435456", 1 << 20, 1ull << 40,                                               \
         "size of the write-ahead log at which it is recycled")                                               \
     X(T, U64, log_keep_bytes, "67108864", 0, 1ull << 40,                                                     \
-        "log kept for routers that were away for a moment, all shards together; who lacks more gets a snapshot") \
+        "log kept for routers that were away for a moment, all shards together; who lacks more gets a "      \
+        "snapshot")                                                                                          \
     X(T, U64, write_buffer_bytes, "67108864", 1 << 20, 1ull << 34, "one memtable")                           \
-    X(T, U64, compaction_bytes_max, "1073741824", 1 << 20, 1ull << 40, "largest compaction")                  \
+    X(T, U64, compaction_bytes_max, "1073741824", 1 << 20, 1ull << 40, "largest compaction")                 \
     X(T, BOOL, allow_volatile, "false", 0, 1,                                                                \
         "accept a data directory in memory (tmpfs), which a power cut empties")
 
-#define WP_CONFIG_ROUTER_LIMITS(X, T)                                                                        \
+/* What replicas decide by. A new cluster takes them from the file of its first meta leader; from then on the
+ * cluster has them (router/policy.h) and the files count for nothing. */
+#define WP_CONFIG_CLUSTER_LIMITS(X, T)                                                                       \
     X(T, U64, mailbox_messages_max, "10000", 1, 10000000, "messages that wait for a user")                   \
     X(T, U64, mailbox_bytes_max, "67108864", 1 << 16, 1ull << 40, "bytes that wait for a user")              \
     X(T, U64, body_bytes_max, "1048576", 1, 1572864, "body of one message")                                  \
     X(T, U64, ttl_default_s, "604800", 1, 31536000, "time to live of a message that names none")             \
     X(T, U64, ttl_max_s, "2592000", 1, 31536000, "longest time to live that a sender may ask for")           \
     X(T, U64, seen_ids_max, "1000000", 1000, 100000000, "message ids kept per shard to recognise repeats")   \
-    X(T, U64, stat_per_minute_max, "60", 0, 1000000,                                                         \
-        "STAT messages a user may send per minute; 0 = no limit")                                            \
+    X(T, U64, stat_per_minute_max, "60", 0, 1000000, "STAT messages a user may send per minute; 0 = no limit")
+
+#define WP_CONFIG_ROUTER_LIMITS(X, T)                                                                        \
+    WP_CONFIG_CLUSTER_LIMITS(X, T)                                                                           \
     X(T, U64, delivery_timeout_ms, "30000", 100, 3600000,                                                    \
         "a delivery unacknowledged for so long ends the connection")                                         \
     X(T, U64, body_cache_bytes, "67108864", 0, 1ull << 40, "recent bodies kept in memory, per reactor")

@@ -85,19 +85,28 @@ static void kind_print(const struct wp_config_kind *kind, const char *example)
 
 int main(void)
 {
-    printf("# Configuration\n\n"
-           "Generated from `node/config_table.h` by `build/release/bin/wp-config-doc`; a test compares them "
-           "and loads the\n"
-           "examples.\n\n"
-           "Both servers read one YAML file, given with `--config FILE`; `--check-config` reads it, says "
-           "what is wrong in one\n"
-           "sentence with file and line, and ends (exit code 0 or 78). An unknown key is an error, and the "
-           "nearest known one is\n"
-           "named. Numbers are decimal, sizes are in bytes, times in the unit that the key ends with. "
-           "Relative paths are\n"
-           "relative to the working directory of the process. Anchors, aliases, tags and a second document "
-           "are refused.\n"
-           "Keys in Z85 hold characters that YAML would read as its own: write them in single quotes.\n");
+    printf(
+        "# Configuration\n\n"
+        "Generated from `node/config_table.h` by `build/release/bin/wp-config-doc`; a test compares them "
+        "and loads the\n"
+        "examples.\n\n"
+        "Both servers read one YAML file, given with `--config FILE`; `--check-config` reads it, says "
+        "what is wrong in one\n"
+        "sentence with file and line, and ends (exit code 0 or 78). An unknown key is an error, and the "
+        "nearest known one is\n"
+        "named. Numbers are decimal, sizes are in bytes, times in the unit that the key ends with. "
+        "Relative paths are\n"
+        "relative to the working directory of the process. Anchors, aliases, tags and a second document "
+        "are refused.\n"
+        "Keys in Z85 hold characters that YAML would read as its own: write them in single quotes.\n\n"
+        "A router's `limits` up to `stat_per_minute_max` are those of a new cluster: it takes them from the "
+        "file of the\n"
+        "router that first leads the meta group. From then on the cluster has them (`wardpostctl policy "
+        "list`, "
+        "`policy set`),\n"
+        "and a router whose file says otherwise logs `limits_ignored` when it starts. The other keys are "
+        "each "
+        "router's own.\n");
     kind_print(&wp_config_router_kind, router_example);
     kind_print(&wp_config_gateway_kind, gateway_example);
     return 0;

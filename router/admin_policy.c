@@ -1,4 +1,4 @@
-/* /v1/policies: choices that hold for all routers, kept by the meta group. */
+/* /v1/policies: what holds for all routers, kept by the meta group. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,56 +8,70 @@
 #include "router/policy.h"
 #include "router/reactor_meta.h"
 
-/* --- list
+/* --- the roster of this router
  * --- */
 
 struct policies {
-    uint32_t places[WP_POLICY_COUNT];
+    struct wp_roster *roster; /* one reference; NULL until the job ran */
 };
 
 static void policies_free(struct admin_task *task)
 {
-    free(task->data);
+    struct policies *policies = task->data;
+    wp_roster_release(&policies->roster);
+    free(policies);
 }
 
 static void policies_run(struct admin_task *task, struct wp_reactor *reactor, uint32_t reactor_index)
 {
     (void)reactor_index;
-    struct policies *policies = task->data;
-    for (int i = 0; i < WP_POLICY_COUNT; i++) {
-        policies->places[i] = wp_policy_get(wp_reactor_roster(reactor), (enum wp_policy)i);
-    }
+    ((struct policies *)task->data)->roster = wp_roster_retain(wp_reactor_roster(reactor));
     admin_job_finish(task);
 }
 
-static json_t *policies_pack(const struct policies *policies)
-{
-    json_t *rows = json_array();
-    for (int i = 0; i < WP_POLICY_COUNT; i++) {
-        enum wp_policy policy = (enum wp_policy)i;
-        char value[WP_POLICY_VALUE_SIZE];
-        wp_policy_word(policy, policies->places[i], value);
-        json_array_append_new(
-            rows, json_pack("{s:s, s:s, s:s, s:s}", "policy", wp_policy_name(policy), "value", value,
-                      "values", wp_policy_values(policy), "meaning", wp_policy_meaning(policy)));
-    }
-    return rows;
-}
-
-static struct admin_answer policy_list(struct wp_admin *admin)
+/* One reference for the caller. WP_E_NOMEM, errors of admin_task_perform. */
+static int roster_get(struct wp_admin *admin, struct wp_roster **ret_roster)
 {
     struct policies *policies = calloc(1, sizeof(*policies));
     struct admin_task *task =
         policies ? admin_task_create(admin, policies_run, policies_free, policies) : NULL;
     if (!task) {
         free(policies);
-        return admin_refusal(WP_E_NOMEM, "out of memory");
+        return WP_E_NOMEM;
     }
     int error = admin_task_perform(task, 1); /* reactor 0 */
-    struct admin_answer answer = error
-                                     ? admin_task_refusal(error)
-                                     : admin_ok(200, json_pack("{s:o}", "policies", policies_pack(policies)));
+    if (!error) {
+        *ret_roster = wp_roster_retain(policies->roster);
+    }
     admin_task_release(task);
+    return error;
+}
+
+/* --- list
+ * --- */
+
+static json_t *policies_pack(const struct wp_roster *roster)
+{
+    json_t *rows = json_array();
+    for (int i = 0; i < WP_POLICY_COUNT; i++) {
+        enum wp_policy policy = (enum wp_policy)i;
+        char value[WP_POLICY_VALUE_SIZE], values[WP_POLICY_VALUE_SIZE];
+        wp_policy_text(roster, policy, value);
+        wp_policy_values(policy, values);
+        json_array_append_new(
+            rows, json_pack("{s:s, s:s, s:s, s:s}", "policy", wp_policy_name(policy), "value", value,
+                      "values", values, "meaning", wp_policy_meaning(policy)));
+    }
+    return rows;
+}
+
+static struct admin_answer policy_list(struct wp_admin *admin)
+{
+    struct wp_roster *roster = NULL;
+    int error = roster_get(admin, &roster);
+    struct admin_answer answer = error ? admin_task_refusal(error)
+                                       : admin_ok(200, json_pack("{s:o}", "policies", policies_pack(roster)));
+    wp_roster_release(&roster);
     return answer;
 }
 
@@ -69,13 +83,25 @@ static struct admin_answer policy_set(struct wp_admin *admin, const char *name, 
     const char *value = json_string_value(json_object_get(body, "value"));
     struct admin_change asked = {0};
     struct admin_answer refusal;
+    struct wp_roster *roster = NULL;
     enum wp_policy policy;
     int error = wp_policy_check(name, value ? value : "", &policy);
     if (error == WP_E_NOT_FOUND) {
         return admin_refusal(error, "there is no policy \"%.40s\": see wardpostctl policy list", name);
     }
     if (error) {
-        return admin_refusal(error, "%s must be one of: %s", name, wp_policy_values(policy));
+        char values[WP_POLICY_VALUE_SIZE];
+        wp_policy_values(policy, values);
+        return admin_refusal(error, "%s may be: %s", name, values);
+    }
+    error = roster_get(admin, &roster);
+    if (error) {
+        return admin_task_refusal(error);
+    }
+    const char *clash = wp_policy_clash(roster, policy, value);
+    wp_roster_release(&roster);
+    if (clash) {
+        return admin_refusal(WP_E_INVALID, "%s: see wardpostctl policy list", clash);
     }
     snprintf(asked.name, sizeof(asked.name), "%s", name);
     snprintf(asked.value, sizeof(asked.value), "%s", value);

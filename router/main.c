@@ -30,7 +30,6 @@
 
 #define REACTORS_MAX 64u
 #define LOG_DRAIN_MS 5000u
-#define INACTIVE_MS (UINT64_C(7) * 24 * 3600 * 1000)
 
 struct program {
     bool accept_loss_all;
@@ -186,6 +185,7 @@ static int roster_load(struct program *program, char *ret_text, size_t text_size
     }
     const struct wp_roster *found = wp_meta_roster(meta);
     if (found) {
+        wp_roster_form_compare(program->roster, found);
         wp_roster_release(&program->roster);
         program->roster = wp_roster_retain(found);
         const struct wp_roster_node *self = wp_roster_node_keyed(found, program->keys.public_text);
@@ -241,17 +241,6 @@ static struct wp_reactor_config reactor_config(struct program *program, uint32_t
         .zmq_context = program->zmq_context,
         .zap = program->zap,
         .keys = &program->keys,
-        .limits =
-            {
-                .mailbox_messages_max = config->limits.mailbox_messages_max,
-                .mailbox_bytes_max = config->limits.mailbox_bytes_max,
-                .body_bytes_max = config->limits.body_bytes_max,
-                .ttl_default_ms = config->limits.ttl_default_s * 1000,
-                .ttl_max_ms = config->limits.ttl_max_s * 1000,
-                .seen_ids_max = config->limits.seen_ids_max,
-                .stat_per_minute_max = config->limits.stat_per_minute_max,
-                .inactive_ms = INACTIVE_MS,
-            },
         .delivery_timeout_ms = config->limits.delivery_timeout_ms,
         .body_cache_bytes = config->limits.body_cache_bytes,
         .log_keep_bytes = config->storage.log_keep_bytes / config->cluster.shards,

@@ -130,6 +130,18 @@ static int gateway_take(const Wp__MetaGateway *from, struct wp_roster_gateway *t
     return WP_OK;
 }
 
+static int policy_take(const Wp__MetaPolicy *from, struct wp_roster_policy *to)
+{
+    if (!from->key[0] || strlen(from->key) >= WP_POLICY_KEY_SIZE ||
+        strlen(from->value) >= WP_POLICY_VALUE_SIZE) {
+        return WP_E_INVALID;
+    }
+    *to = (struct wp_roster_policy){0};
+    strcpy(to->key, from->key);
+    strcpy(to->value, from->value);
+    return WP_OK;
+}
+
 static int wanted_take(
     const struct wp_roster *roster, uint64_t *const ids, size_t count, struct wp_roster_wanted *ret_wanted)
 {
@@ -161,7 +173,8 @@ static int apply_bootstrap(
     const Wp__MetaHead *head = command->head;
     if (!head || head->shard_count != roster->shard_count || command->n_wanted != roster->shard_count ||
         command->n_nodes < 1 || command->n_nodes > WP_ROSTER_NODES_MAX || head->replication < 1 ||
-        head->replication > command->n_nodes || command->n_gateways > WP_ROSTER_GATEWAYS_MAX) {
+        head->replication > command->n_nodes || command->n_gateways > WP_ROSTER_GATEWAYS_MAX ||
+        command->n_policies > WP_ROSTER_POLICIES_MAX) {
         return WP_E_INVALID;
     }
     int error = WP_OK;
@@ -181,8 +194,12 @@ static int apply_bootstrap(
                     ? wanted_take(roster, wanted->ids, wanted->n_ids, &roster->wanted[i + 1])
                     : WP_E_INVALID;
     }
+    for (size_t i = 0; i < command->n_policies && !error; i++) {
+        error = policy_take(command->policies[i], &roster->policies[i]);
+    }
+    roster->policy_count = (uint32_t)command->n_policies;
     if (error) { /* as empty as before */
-        roster->node_count = roster->gateway_count = roster->last_node = 0;
+        roster->node_count = roster->gateway_count = roster->policy_count = roster->last_node = 0;
         memset(roster->wanted, 0, (size_t)(roster->shard_count + 1) * sizeof(roster->wanted[0]));
         return error;
     }
@@ -516,10 +533,11 @@ static int apply_policy(
 {
     const Wp__MetaPolicy *command = (const Wp__MetaPolicy *)message;
     struct wp_roster_policy *policy = NULL;
+    struct wp_roster_policy taken;
     (void)result;
-    if (!command->key[0] || strlen(command->key) >= WP_POLICY_KEY_SIZE ||
-        strlen(command->value) >= WP_POLICY_VALUE_SIZE) {
-        return WP_E_INVALID;
+    int error = policy_take(command, &taken);
+    if (error) {
+        return error;
     }
     for (uint32_t i = 0; i < roster->policy_count; i++) {
         policy = strcmp(roster->policies[i].key, command->key) == 0 ? &roster->policies[i] : policy;
@@ -536,9 +554,7 @@ static int apply_policy(
     }
     policy = policy ? policy : &roster->policies[roster->policy_count++];
     *changed = strcmp(policy->value, command->value) != 0;
-    *policy = (struct wp_roster_policy){0};
-    strcpy(policy->key, command->key);
-    strcpy(policy->value, command->value);
+    *policy = taken;
     return WP_OK;
 }
 

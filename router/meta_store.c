@@ -80,6 +80,13 @@ static void gateway_fill(const struct wp_roster_gateway *from, Wp__MetaGateway *
     gateway->revoked = from->revoked;
 }
 
+static void policy_fill(const struct wp_roster_policy *from, Wp__MetaPolicy *policy)
+{
+    wp__meta_policy__init(policy);
+    policy->key = text(from->key);
+    policy->value = text(from->value);
+}
+
 static void wanted_fill(const struct wp_roster *roster, uint32_t group, Wp__MetaWanted *wanted)
 {
     const uint64_t *ids = roster->wanted[group].ids;
@@ -96,9 +103,10 @@ Wp__MetaBootstrap *wp_meta_bootstrap_fill(const struct wp_roster *roster, struct
     Wp__MetaNode *nodes = wp_arena_alloc(arena, sizeof(*nodes) * (roster->node_count + 1));
     Wp__MetaGateway *gateways = wp_arena_alloc(arena, sizeof(*gateways) * (roster->gateway_count + 1));
     Wp__MetaWanted *wanted = wp_arena_alloc(arena, sizeof(*wanted) * (roster->shard_count + 1));
-    void **rows = wp_arena_alloc(
-        arena, sizeof(*rows) * (roster->node_count + roster->gateway_count + roster->shard_count + 1));
-    if (!command || !head || !nodes || !gateways || !wanted || !rows) {
+    Wp__MetaPolicy *policies = wp_arena_alloc(arena, sizeof(*policies) * (roster->policy_count + 1));
+    void **rows = wp_arena_alloc(arena, sizeof(*rows) * (roster->node_count + roster->gateway_count +
+                                                            roster->policy_count + roster->shard_count + 1));
+    if (!command || !head || !nodes || !gateways || !wanted || !policies || !rows) {
         return NULL;
     }
     wp__meta_bootstrap__init(command);
@@ -106,7 +114,9 @@ Wp__MetaBootstrap *wp_meta_bootstrap_fill(const struct wp_roster *roster, struct
     command->head = head;
     command->nodes = (Wp__MetaNode **)rows;
     command->gateways = (Wp__MetaGateway **)(rows + roster->node_count);
-    command->wanted = (Wp__MetaWanted **)(rows + roster->node_count + roster->gateway_count);
+    command->policies = (Wp__MetaPolicy **)(rows + roster->node_count + roster->gateway_count);
+    command->wanted =
+        (Wp__MetaWanted **)(rows + roster->node_count + roster->gateway_count + roster->policy_count);
     for (uint32_t i = 0; i < roster->node_count; i++) {
         node_fill(&roster->nodes[i], &nodes[i]);
         command->nodes[command->n_nodes++] = &nodes[i];
@@ -114,6 +124,10 @@ Wp__MetaBootstrap *wp_meta_bootstrap_fill(const struct wp_roster *roster, struct
     for (uint32_t i = 0; i < roster->gateway_count; i++) {
         gateway_fill(&roster->gateways[i], &gateways[i]);
         command->gateways[command->n_gateways++] = &gateways[i];
+    }
+    for (uint32_t i = 0; i < roster->policy_count; i++) {
+        policy_fill(&roster->policies[i], &policies[i]);
+        command->policies[command->n_policies++] = &policies[i];
     }
     for (uint32_t shard = 1; shard <= roster->shard_count; shard++) {
         wanted_fill(roster, shard, &wanted[shard - 1]);
@@ -174,9 +188,8 @@ static int slots_put(struct wp_meta *meta, const struct wp_roster *before, const
     uint32_t policies_before = before ? before->policy_count : 0;
     for (uint32_t i = 0; i < policies_before || i < after->policy_count; i++) {
         struct key key;
-        Wp__MetaPolicy record = WP__META_POLICY__INIT;
-        record.key = text(after->policies[i].key);
-        record.value = text(after->policies[i].value);
+        Wp__MetaPolicy record;
+        policy_fill(&after->policies[i], &record);
         if (i >= after->policy_count) {
             wp_state_delete(meta->batch, key_make(&key, TAG_POLICY, i));
         } else if (!error) {

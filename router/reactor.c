@@ -16,9 +16,11 @@
 #include "base/log.h"
 #include "proto/frame.h"
 #include "router/allow.h"
+#include "router/policy.h"
 #include "router/reactor_lead.h"
 #include "router/reactor_meta.h"
 #include "router/reactor_outbox.h"
+#include "router/roster_form.h"
 
 #define GAUGES_MS 1000u
 #define STOP_MS_MAX 3000u
@@ -144,6 +146,7 @@ static void shard_tick(struct shard *shard)
     if (reactor->stopping || reactor->clock_off || !wp_group_leading(shard->group)) {
         return;
     }
+    wp_shard_limits_tell(shard);
     idle_check(shard);
     if (shard->expire_open || wp_machine_expiry_due_ms(shard->machine) > reactor->leader_ms) {
         return;
@@ -402,11 +405,15 @@ void wp_reactor_peers_each(
 
 void wp_reactor_roster_set(struct wp_reactor *reactor, const struct wp_roster *roster)
 {
+    if (reactor->config.index == 0 && reactor->roster->version == 0) { /* else main.c did */
+        wp_roster_form_compare(reactor->roster, roster);
+    }
     if (reactor->config.index == 0) { /* one list for all of them */
         wp_allow_roster(reactor->config.zap, reactor->roster, roster, reactor->config.self);
     }
     wp_roster_release(&reactor->roster);
     reactor->roster = wp_roster_retain(roster);
+    wp_policy_limits(roster, &reactor->limits);
     const struct wp_roster_node *self = wp_roster_node_keyed(roster, reactor->config.keys->public_text);
     if (self && self->state != WP_NODE_REMOVED) {
         reactor->config.self = self->number; /* a node that joins learns it here */

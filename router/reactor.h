@@ -42,7 +42,6 @@ struct wp_reactor_config {
     void *zmq_context;
     struct wp_zap *zap;
     const struct wp_keypair *keys;
-    struct wp_machine_limits limits;
     uint64_t delivery_timeout_ms;
     uint64_t body_cache_bytes;
     uint64_t log_keep_bytes;            /* of one shard, for peers; 0 = none */

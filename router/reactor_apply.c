@@ -185,6 +185,9 @@ static void waiter_answer(struct shard *shard, const struct waiter *waiter, cons
     case WAIT_EXPIRE:
         shard->expire_open = false;
         break;
+    case WAIT_LIMITS:
+        shard->limits_open = false;
+        break;
     case WAIT_ANSWER:
         waiter->answer->answered(waiter->answer, (uint32_t)waiter->number, result->error);
         break;
@@ -202,6 +205,8 @@ void wp_waiter_refuse(struct shard *shard, const struct waiter *waiter, int erro
         waiter_answer(shard, waiter, &result);
     } else if (waiter->kind == WAIT_EXPIRE) {
         shard->expire_open = false;
+    } else if (waiter->kind == WAIT_LIMITS) {
+        shard->limits_open = false;
     }
 }
 

@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "router/policy.h"
 #include "router/reactor_meta.h"
 #include "router/reactor_report.h"
 
@@ -112,6 +113,7 @@ int wp_reactor_create(
     }
     reactor->config = *config;
     reactor->roster = wp_roster_retain(config->roster);
+    wp_policy_limits(config->roster, &reactor->limits);
     TAILQ_INIT(&reactor->forwards);
     reactor->reports = calloc(WP_ROSTER_NODES_MAX, sizeof(*reactor->reports));
     pthread_mutex_init(&reactor->guard, NULL);

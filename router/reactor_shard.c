@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "proto/frame.h"
+#include "router/policy.h"
 #include "router/reactor_meta.h"
 #include "router/reactor_outbox.h"
 
@@ -22,6 +23,7 @@
  * them at most; a sole replica keeps nothing. */
 #define LOG_KEEP_ENTRIES 100000u
 #define OPEN_KEEP_BYTES (2u * ENTRY_TARGET_BYTES)
+#define INACTIVE_MS (UINT64_C(7) * 24 * 3600 * 1000)
 /* Gathered cursors of this age go along with an entry that leaves anyway. */
 #define CURSORS_ALONG_MS (WP_CURSORS_DELAY_MS / 2)
 
@@ -70,6 +72,7 @@ static void shard_leading(void *context, bool leading)
     if (leading) {
         shard->leading_ms = shard->reactor->mono_ms;
         shard->reactor->reported_ms = 0; /* the others hear of it with the next tick */
+        wp_shard_limits_tell(shard);     /* before anything is submitted */
         wp_map_tell_shard(shard);
         return;
     }
@@ -103,12 +106,35 @@ static void shard_wake(void *context, uint32_t number, uint64_t tag)
     pthread_mutex_unlock(&reactor->guard);
 }
 
+/* The same on every router, whatever its file and its roster say: the first leader's first command brings the
+ * roster's. */
 struct wp_machine_limits wp_shard_limits(const struct wp_reactor *reactor)
 {
-    struct wp_machine_limits limits = reactor->config.limits;
+    struct wp_machine_limits limits = {.inactive_ms = INACTIVE_MS};
+    wp_policy_limits(NULL, &limits);
     limits.shard_count = reactor->config.shard_count;
     memcpy(limits.hash_key, reactor->config.hash_key, sizeof(limits.hash_key));
     return limits;
+}
+
+void wp_shard_limits_tell(struct shard *shard)
+{
+    const struct wp_reactor *reactor = shard->reactor;
+    const struct wp_machine_limits *limits = &reactor->limits;
+    static const struct waiter waiter = {.kind = WAIT_LIMITS};
+    if (shard->limits_open || !wp_machine_limits_due(shard->machine, reactor->roster->version, limits)) {
+        return;
+    }
+    Wp__CommandLimits command = WP__COMMAND_LIMITS__INIT;
+    command.version = reactor->roster->version;
+    command.mailbox_messages_max = limits->mailbox_messages_max;
+    command.mailbox_bytes_max = limits->mailbox_bytes_max;
+    command.body_bytes_max = limits->body_bytes_max;
+    command.ttl_default_ms = limits->ttl_default_ms;
+    command.ttl_max_ms = limits->ttl_max_ms;
+    command.seen_ids_max = limits->seen_ids_max;
+    command.stat_per_minute_max = limits->stat_per_minute_max;
+    shard->limits_open = wp_shard_command(shard, WP_COMMAND_LIMITS, &command.base, &waiter) == WP_OK;
 }
 
 /* What a shard has and the meta group has not. */
@@ -185,7 +211,7 @@ void wp_shard_shut(struct shard *shard)
     shard->open_waiters = (struct waiters){0};
     wp_buffer_free(&shard->open);
     shard->in_flight_count = 0;
-    shard->expire_open = false;
+    shard->expire_open = shard->limits_open = false;
     shard->replica = 0;
     wp_group_destroy(&shard->group);
     wp_dispatch_destroy(&shard->dispatch);

@@ -81,6 +81,7 @@ enum waiter_kind {
     WAIT_ATTACH,
     WAIT_SUBSCRIBE,
     WAIT_EXPIRE,
+    WAIT_LIMITS,
     WAIT_ANSWER,
     WAIT_TRANSFER,
 };
@@ -148,6 +149,7 @@ struct shard {
     struct proposals in_flight; /* proposed, in order */
     uint32_t in_flight_count;
     bool expire_open;              /* an EXPIRE is on its way */
+    bool limits_open;              /* a LIMITS is on its way */
     uint64_t idle_checked_ms;      /* when the devices were last looked at */
     struct outbox_sends *sends;    /* reactor_outbox.c */
     uint32_t reads;                /* catch-up reads under way */
@@ -176,7 +178,8 @@ struct wp_reactor {
     uv_timer_t timer;
     uv_prepare_t prepare;
     struct wp_fabric *fabric;
-    struct wp_roster *roster; /* one reference */
+    struct wp_roster *roster;        /* one reference */
+    struct wp_machine_limits limits; /* what the roster says */
 
     struct shard *shards; /* shard number n at (n - 1) / reactor_count; the meta group behind the last */
     uint32_t shard_count; /* slots: shards that this reactor would have, with or without a replica */
@@ -285,8 +288,10 @@ void wp_reactor_frame(
 /* Loads what the store has of the shard as raft id `replica`; not started yet. `bootstrap`: what a new group
  * begins with, NULL = this replica waits to be added. */
 int wp_shard_open(struct shard *shard, uint64_t replica, const struct wp_membership *bootstrap);
-/* Limits of the machine of a shard here. */
+/* Limits with which the machine of a shard here begins. */
 struct wp_machine_limits wp_shard_limits(const struct wp_reactor *reactor);
+/* Tells the machine of a shard that is led here the limits of the roster, when it has others. */
+void wp_shard_limits_tell(struct shard *shard);
 /* Frees the replica and what waits for it; no write of it may complete any more. The slot stays. */
 void wp_shard_shut(struct shard *shard);
 /* reactor_replica.c: at start, opens what is here already or begins here */

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "proto/frame.h"
+#include "router/policy.h"
 
 /* Three copies where there are three routers; an even number of routers gains nothing by an even one. */
 static uint32_t replication_default(uint32_t routers)
@@ -61,6 +63,17 @@ static void gateways_fill(const struct wp_router_config *config, struct wp_roste
     }
 }
 
+/* The limits of the file are those of a new cluster. */
+static void limits_fill(const struct wp_router_config *config, struct wp_roster *roster)
+{
+    char value[WP_POLICY_VALUE_SIZE];
+#define X(T, type, name, default_text, min, max, help)                                                       \
+    snprintf(value, sizeof(value), "%llu", (unsigned long long)config->limits.name);                         \
+    wp_policy_put(roster, WP_POLICY_##name, value);
+    WP_CONFIG_CLUSTER_LIMITS(X, )
+#undef X
+}
+
 static int self_check(const struct wp_router_config *config, const char *own_key,
     const struct wp_roster_node *self, char *ret_text, size_t text_size)
 {
@@ -103,10 +116,31 @@ int wp_roster_form(const struct wp_router_config *config, const char *own_key, s
     roster->replication =
         config->cluster.replication ? config->cluster.replication : replication_default(roster->node_count);
     gateways_fill(config, roster);
+    limits_fill(config, roster);
     roster->feature_level = WP_FEATURE_LEVEL_MIN;
     roster->last_node = roster->node_count;
     wp_roster_place_first(roster);
     *ret_self = self ? self->number : 0;
     *ret_roster = roster;
     return WP_OK;
+}
+
+void wp_roster_form_compare(const struct wp_roster *formed, const struct wp_roster *roster)
+{
+    char list[512] = "";
+    size_t size = 0;
+    for (int i = 0; i < WP_POLICY_COUNT; i++) {
+        enum wp_policy policy = (enum wp_policy)i;
+        char here[WP_POLICY_VALUE_SIZE], there[WP_POLICY_VALUE_SIZE];
+        wp_policy_text(formed, policy, here);
+        wp_policy_text(roster, policy, there);
+        bool told = wp_roster_policy(formed, wp_policy_name(policy)) != NULL; /* the file has it */
+        if (told && strcmp(here, there) != 0 && size < sizeof(list)) {
+            size += (size_t)snprintf(list + size, sizeof(list) - size, "%s%s=%s,cluster=%s", size ? ";" : "",
+                wp_policy_name(policy), here, there);
+        }
+    }
+    if (list[0]) {
+        wp_log(WP_LOG_WARN, "limits_ignored", "file=%s hint=\"wardpostctl policy set\"", list);
+    }
 }

@@ -11,4 +11,7 @@
 int wp_roster_form(const struct wp_router_config *config, const char *own_key, struct wp_roster **ret_roster,
     uint32_t *ret_self, char *ret_text, size_t text_size);
 
+/* Logs once which limits of the file (`formed` is made of) do not hold because the cluster has others. */
+void wp_roster_form_compare(const struct wp_roster *formed, const struct wp_roster *roster);
+
 #endif

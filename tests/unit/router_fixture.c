@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "proto/address.h"
+#include "router/policy.h"
 
 #define WAIT_MS 5000u
 
@@ -92,6 +93,7 @@ void router_up(struct router *router)
     }
     roster->replication = router->node_count;
     wp_roster_place_first(roster);
+    wp_policy_put(roster, WP_POLICY_ttl_default_s, "86400");
     for (uint32_t i = 0; i < router->reactor_count; i++) {
         struct wp_reactor_config config = {
             .index = i,
@@ -107,16 +109,6 @@ void router_up(struct router *router)
             .zmq_context = router->zmq_context,
             .zap = router->zap,
             .keys = &router->keys,
-            .limits =
-                {
-                    .mailbox_messages_max = 10000,
-                    .mailbox_bytes_max = 64u << 20,
-                    .body_bytes_max = 1u << 20,
-                    .ttl_default_ms = 86400000,
-                    .ttl_max_ms = 30 * UINT64_C(86400000),
-                    .seen_ids_max = 100000,
-                    .inactive_ms = 7 * UINT64_C(86400000),
-                },
             .delivery_timeout_ms = router->delivery_timeout_ms,
             .body_cache_bytes = 4u << 20,
             .context = router,

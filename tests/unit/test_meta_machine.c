@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/prng.h"
+#include "router/policy.h"
 #include "storage/sim/sim.h"
 #include "tests/unit/meta_fixture.h"
 
@@ -276,6 +277,37 @@ static void test_gateways_level_and_policy(void **state)
     assert_int_equal(meta_roster(f)->policy_count, 1);
 }
 
+/* The limits of a new cluster come with its first entry. */
+static void test_policies_of_the_first_entry(void **state)
+{
+    struct meta_fixture *f = *state;
+    struct wp_roster *roster = wp_roster_create(META_SHARDS);
+    struct wp_arena arena;
+    wp_arena_init(&arena, 1u << 20);
+    roster->node_count = roster->replication = 1;
+    roster->nodes[0] = (struct wp_roster_node){.number = 1, .reactors = 1};
+    snprintf(roster->nodes[0].name, sizeof(roster->nodes[0].name), "router-1");
+    snprintf(roster->nodes[0].endpoint, sizeof(roster->nodes[0].endpoint), "tcp://10.0.0.1:7401");
+    meta_key(roster->nodes[0].key, 'a');
+    wp_roster_place_first(roster);
+    wp_policy_put(roster, WP_POLICY_mailbox_messages_max, "5");
+    wp_policy_put(roster, WP_POLICY_seen_ids_max, "2000");
+    Wp__MetaBootstrap *command = wp_meta_bootstrap_fill(roster, &arena);
+    command->policies[1]->key = command->policies[1]->value + strlen(command->policies[1]->value); /* "" */
+    assert_int_equal(meta_command(f, WP_META_BOOTSTRAP, &command->base), WP_E_INVALID);
+    assert_null(meta_roster(f));
+    assert_int_equal(
+        meta_command(f, WP_META_BOOTSTRAP, &wp_meta_bootstrap_fill(roster, &arena)->base), WP_OK);
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(meta_roster(f)->policy_count, 2);
+        assert_string_equal(wp_roster_policy(meta_roster(f), "mailbox_messages_max"), "5");
+        assert_string_equal(wp_roster_policy(meta_roster(f), "seen_ids_max"), "2000");
+        meta_crash(f, 3);
+    }
+    wp_roster_release(&roster);
+    wp_arena_fini(&arena);
+}
+
 static void random_command(struct meta_fixture *f, struct wp_prng *prng)
 {
     char name[16];
@@ -341,6 +373,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_nothing_is_there_before_bootstrap, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_roster_that_was_handed_out_stays_as_it_was, setup, teardown),
         cmocka_unit_test_setup_teardown(test_nodes_come_and_go, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_policies_of_the_first_entry, setup, teardown),
         cmocka_unit_test_setup_teardown(test_removed_nodes_make_room, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_directory_is_known_by_what_it_shows, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_node_that_forgot_gets_new_raft_ids, setup, teardown),
