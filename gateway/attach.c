@@ -269,7 +269,7 @@ void wp_client_acks_send(struct wp_client *client)
 {
     struct wp_gateway *gateway = client->gateway;
     struct wp_positions *positions = &client->session.positions;
-    if (positions->unsent == 0 || client->attach != WP_CLIENT_ATTACHED) {
+    if ((positions->unsent == 0 && positions->skipped_count == 0) || client->attach != WP_CLIENT_ATTACHED) {
         return;
     }
     Wp__Ack ack = WP__ACK__INIT;
@@ -278,10 +278,13 @@ void wp_client_acks_send(struct wp_client *client)
     wp_arena_reset(&gateway->arena);
     int count = positions_pack(
         &gateway->arena, positions, wp_positions_unsent_list, positions->unsent, &ack.positions);
-    if (count <= 0) {
+    int skipped = positions_pack(
+        &gateway->arena, positions, wp_positions_skipped_list, positions->skipped_count, &ack.skipped);
+    if (count < 0 || skipped < 0) {
         return;
     }
     ack.n_positions = (size_t)count;
+    ack.n_skipped = (size_t)skipped;
     if (wp_routing_send(gateway->routing, client->shard, WP_LINK_CONTROL, WP_FRAME_ACK, &ack.base) == WP_OK) {
         wp_positions_sent(positions);
     }

@@ -59,7 +59,12 @@ static void deliver_write(
         error = wp_session_deliver(&client->session, &turn, deliver, delivered->envelope, held_ms);
     }
     if (error && error != WP_E_CLOSED) {
-        /* It stays queued in the mailbox: nothing acknowledges it. */
+        /* It stays queued in the mailbox: nothing acknowledges it. What cannot be sent on this connection
+         * must not fill the window either; what there was no memory for ends the connection in time and comes
+         * again. */
+        if (error != WP_E_NOMEM) {
+            (void)wp_positions_skip(&client->session.positions, deliver->lane, deliver->sequence);
+        }
         wp_metric_add(WP_M_UNDELIVERABLE, 1);
         wp_log(WP_LOG_WARN, "delivery_not_sent", "device=%s/%s lane=%d sequence=%llu reason=%s",
             client->session.user, client->session.device, deliver->lane,

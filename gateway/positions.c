@@ -21,6 +21,7 @@ void wp_positions_fini(struct wp_positions *positions)
 {
     free(positions->open);
     free(positions->acknowledged);
+    free(positions->skipped);
     memset(positions, 0, sizeof *positions);
 }
 
@@ -123,25 +124,59 @@ static int acknowledged_push(struct wp_positions *positions, struct wp_position 
     return WP_OK;
 }
 
+static void open_remove(struct wp_positions *positions, uint32_t index)
+{
+    if (index == positions->open_first) {
+        positions->open_first++;
+    } else {
+        memmove(positions->open + index, positions->open + index + 1,
+            (positions->open_end - index - 1) * sizeof *positions->open);
+        positions->open_end--;
+    }
+    if (positions->open_first == positions->open_end) {
+        positions->open_first = positions->open_end = 0;
+    }
+}
+
 int wp_positions_acknowledge(struct wp_positions *positions, uint16_t id, uint64_t now_ms)
 {
     for (uint32_t i = positions->open_first; i < positions->open_end; i++) {
         struct wp_position position = positions->open[i];
-        if (wp_position_packet_id((Wp__Lane)position.lane, position.sequence) != id) {
-            continue;
+        if (wp_position_packet_id((Wp__Lane)position.lane, position.sequence) == id) {
+            open_remove(positions, i);
+            position.at_ms = (uint32_t)now_ms;
+            return acknowledged_push(positions, position);
         }
-        if (i == positions->open_first) {
-            positions->open_first++;
-        } else {
-            memmove(positions->open + i, positions->open + i + 1,
-                (positions->open_end - i - 1) * sizeof *positions->open);
-            positions->open_end--;
+    }
+    return WP_E_NOT_FOUND;
+}
+
+static int skipped_push(struct wp_positions *positions, struct wp_position position)
+{
+    if (positions->skipped_count == positions->skipped_capacity) {
+        uint32_t capacity = positions->skipped_capacity ? positions->skipped_capacity * 2 : 16;
+        struct wp_position *grown = realloc(positions->skipped, capacity * sizeof *grown);
+        if (!grown) {
+            return WP_E_NOMEM;
         }
-        if (positions->open_first == positions->open_end) {
-            positions->open_first = positions->open_end = 0;
+        positions->skipped = grown;
+        positions->skipped_capacity = capacity;
+    }
+    positions->skipped[positions->skipped_count++] = position;
+    return WP_OK;
+}
+
+int wp_positions_skip(struct wp_positions *positions, Wp__Lane lane, uint64_t sequence)
+{
+    for (uint32_t i = positions->open_first; i < positions->open_end; i++) {
+        struct wp_position position = positions->open[i];
+        if (position.lane == (uint32_t)lane && position.sequence == sequence) {
+            int error = skipped_push(positions, position);
+            if (!error) {
+                open_remove(positions, i);
+            }
+            return error;
         }
-        position.at_ms = (uint32_t)now_ms;
-        return acknowledged_push(positions, position);
     }
     return WP_E_NOT_FOUND;
 }
@@ -172,6 +207,11 @@ void wp_positions_trim(struct wp_positions *positions, uint64_t now_ms)
         free(positions->acknowledged);
         positions->acknowledged = NULL;
         positions->acknowledged_capacity = positions->acknowledged_first = 0;
+    }
+    if (positions->skipped_count == 0 && positions->skipped) {
+        free(positions->skipped);
+        positions->skipped = NULL;
+        positions->skipped_capacity = 0;
     }
     if (positions->open_first == positions->open_end && positions->open) {
         free(positions->open);
@@ -214,7 +254,19 @@ uint32_t wp_positions_unsent_list(const struct wp_positions *positions, Wp__Lane
     return acknowledged_copy(positions, lane, positions->acknowledged_count - positions->unsent, out);
 }
 
+uint32_t wp_positions_skipped_list(const struct wp_positions *positions, Wp__Lane lane, uint64_t *out)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < positions->skipped_count; i++) {
+        if (positions->skipped[i].lane == (uint32_t)lane) {
+            out[count++] = positions->skipped[i].sequence;
+        }
+    }
+    return count;
+}
+
 void wp_positions_sent(struct wp_positions *positions)
 {
     positions->unsent = 0;
+    positions->skipped_count = 0;
 }

@@ -26,7 +26,9 @@ struct wp_positions {
     uint32_t open_first, open_end, open_capacity;
     struct wp_position *acknowledged; /* ring, oldest first */
     uint32_t acknowledged_first, acknowledged_count, acknowledged_capacity;
-    uint32_t unsent; /* of the newest acknowledgements, how many no Ack frame has carried */
+    uint32_t unsent;             /* of the newest acknowledgements, how many no Ack frame has carried */
+    struct wp_position *skipped; /* that no Ack frame has carried */
+    uint32_t skipped_count, skipped_capacity;
 };
 
 /* 1 + lane * 16383 + sequence % 16383: 1..65532, the receipts highest. */
@@ -43,6 +45,11 @@ uint32_t wp_positions_open_count(const struct wp_positions *positions);
  * acknowledgement could not be kept (the delivery will be repeated on the next connection). */
 int wp_positions_acknowledge(struct wp_positions *positions, uint16_t id, uint64_t now_ms);
 
+/* An open position was not sent and will not be on this connection: it is closed, and the next Ack frame
+ * gives its place in the window back. WP_E_NOT_FOUND; WP_E_NOMEM: it stays open, until the router ends the
+ * connection. */
+int wp_positions_skip(struct wp_positions *positions, Wp__Lane lane, uint64_t sequence);
+
 /* Whether the position was acknowledged lately. If so it counts as unsent again: the other side did not know.
  */
 bool wp_positions_acknowledged_again(
@@ -51,11 +58,12 @@ bool wp_positions_acknowledged_again(
 /* Forgets acknowledgements older than WP_POSITION_MEMORY_MS and releases memory that is not in use. */
 void wp_positions_trim(struct wp_positions *positions, uint64_t now_ms);
 
-/* Copies the sequences of `lane` into `out` (room for open_count / acknowledged_count / unsent); returns how
- * many. */
+/* Copies the sequences of `lane` into `out` (room for open_count / acknowledged_count / unsent /
+ * skipped_count); returns how many. */
 uint32_t wp_positions_open_list(const struct wp_positions *positions, Wp__Lane lane, uint64_t *out);
 uint32_t wp_positions_acknowledged_list(const struct wp_positions *positions, Wp__Lane lane, uint64_t *out);
 uint32_t wp_positions_unsent_list(const struct wp_positions *positions, Wp__Lane lane, uint64_t *out);
+uint32_t wp_positions_skipped_list(const struct wp_positions *positions, Wp__Lane lane, uint64_t *out);
 
 /* An Ack frame or a Resume carried all of them. */
 void wp_positions_sent(struct wp_positions *positions);

@@ -543,6 +543,26 @@ int wp_dispatch_acknowledged(struct wp_dispatch *dispatch, uint32_t link, uint64
     return error;
 }
 
+void wp_dispatch_skipped(struct wp_dispatch *dispatch, uint32_t link, uint64_t session,
+    Wp__Positions *const *positions, size_t count)
+{
+    struct attachment *at = session_find(dispatch, link, session);
+    for (size_t i = 0; at && i < count; i++) {
+        const Wp__Positions *lane = positions[i];
+        for (size_t j = 0; j < lane->n_sequence; j++) {
+            struct flight *flight = lane->lane < WP_SEQUENCE_COUNT
+                                        ? wp_flights_find(&at->flights, lane->lane, lane->sequence[j])
+                                        : NULL;
+            if (flight) {
+                wp_flights_close(&at->flights, flight);
+            }
+        }
+    }
+    if (at) {
+        wp_dispatch_wake(dispatch, at);
+    }
+}
+
 void wp_dispatch_expired(struct wp_dispatch *dispatch, uint64_t mailbox, Wp__Lane lane, uint64_t sequence)
 {
     struct wp_body_key key = {dispatch->config.shard, lane, mailbox, sequence};

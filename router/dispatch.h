@@ -97,6 +97,12 @@ void wp_dispatch_link_writable(struct wp_dispatch *dispatch, uint32_t link);
 int wp_dispatch_acknowledged(struct wp_dispatch *dispatch, uint32_t link, uint64_t session,
     Wp__Positions *const *positions, size_t count, uint32_t *ret_known, uint32_t *ret_unknown);
 
+/* Deliveries that the gateway did not send, since they expired there or are too large for the device: their
+ * places in the window are free again. Nothing is acknowledged, and this connection does not get them again.
+ * Positions that are not open are ignored. */
+void wp_dispatch_skipped(struct wp_dispatch *dispatch, uint32_t link, uint64_t session,
+    Wp__Positions *const *positions, size_t count);
+
 /* A message was applied to a mailbox. Devices that wait for nothing else get it at once: those deliveries are
  * written to `effects` (room for WP_DEVICES_MAX), with the envelope borrowed from `body`; for the others it
  * is cached. */

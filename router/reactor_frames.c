@@ -287,6 +287,9 @@ static void frame_ack(struct wp_reactor *reactor, struct peer *peer, const Proto
                      ack->n_positions, &known, &unknown) == WP_E_NOT_FOUND) {
         unknown = 1;
     }
+    if (shard && ack->n_skipped > 0) {
+        wp_dispatch_skipped(shard->dispatch, peer->number, ack->session, ack->skipped, ack->n_skipped);
+    }
     wp_metric_add(WP_M_DELIVERED, known);
     if (unknown > 0) {
         wp_metric_add(WP_M_ACKS_IGNORED, unknown);

@@ -68,6 +68,19 @@ def test_properties_pass_through(shared, pair):
         assert made and receiver.take().user("wp-id") == made
 
 
+def test_what_is_too_large_for_a_device_does_not_fill_its_window(shared, pair):
+    alice, bob = pair
+    with Device(shared.endpoint(), *alice) as sender:
+        for payload in ["x" * 2000, "one", "y" * 2000, "two"]:
+            assert sender.publish(user_of(bob), payload).code == 0
+    with Device(shared.endpoint(), *bob, extra=[(0x21, 1), (0x27, 1000)]) as receiver:  # Receive Maximum, Maximum Packet Size
+        receiver.subscribe()
+        assert [receiver.take().payload for _ in range(2)] == [b"one", b"two"]
+        assert receiver.silent(0.3)
+    with Device(shared.endpoint(), *bob) as receiver:  # it was kept
+        assert [receiver.take().payload[:1] for _ in range(2)] == [b"x", b"y"]
+
+
 def test_stat_passes_what_waits(shared, pair):
     alice, bob = pair
     with Device(shared.endpoint(), *alice) as sender:

@@ -284,6 +284,11 @@ static void on_frame(void *context, struct wp_link *link, enum wp_frame_type typ
                 router->acked[router->acked_count++ % RIG_LOG_MAX] = ack->positions[i]->sequence[j];
             }
         }
+        for (size_t i = 0; i < ack->n_skipped; i++) {
+            for (size_t j = 0; j < ack->skipped[i]->n_sequence; j++) {
+                router->skipped[router->skipped_count++ % RIG_LOG_MAX] = ack->skipped[i]->sequence[j];
+            }
+        }
     }
     protobuf_c_message_free_unpacked(message, NULL);
 }
@@ -316,7 +321,7 @@ static void deliver_send(
     envelope.header = &header;
     envelope.body = (ProtobufCBinaryData){body_size, (uint8_t *)(uintptr_t)body};
     deliver->accepted_ms = 1700000000000u;
-    deliver->remaining_ms = 59500;
+    deliver->remaining_ms = router->remaining_ms ? router->remaining_ms : 59500;
     deliver->envelope = (ProtobufCBinaryData){wp__envelope__pack(&envelope, packed), packed};
     router_send(router, (enum wp_link_lane)deliver->lane, WP_FRAME_DELIVER, &deliver->base);
 }

@@ -60,6 +60,9 @@ struct rig_router {
     uint32_t attach_count, resume_count, detach_count, subscribe_count;
     uint64_t acked[RIG_LOG_MAX];
     uint32_t acked_count;
+    uint64_t skipped[RIG_LOG_MAX];
+    uint32_t skipped_count;
+    uint64_t remaining_ms;                          /* that deliveries have left; 0 = a minute */
     uint32_t resume_in_flight, resume_acknowledged; /* positions in the last Resume */
     bool hold_attach;                               /* the next Attach is answered by rig_attach_release */
     Wp__Attach *held_attach;

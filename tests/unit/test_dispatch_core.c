@@ -511,6 +511,44 @@ static void test_expired_message_is_not_delivered(void **state)
     fix_destroy(&fix);
 }
 
+/* What a gateway did not send frees its place: the others go on, nothing times out, the next connection gets
+ * it. */
+static void test_skipped_delivery_frees_its_place(void **state)
+{
+    (void)state;
+    struct fix *fix = fix_create(NULL, 1u << 20);
+    struct wp_effect effect;
+    for (int i = 0; i < 4; i++) {
+        fix_queue(fix, 0, WP__LANE__ROUTINE, 10, HOUR_MS);
+    }
+    assert_int_equal(fix_attach(fix, 1, 10, 0, 0, 1, 2, NULL), WP_OK);
+    assert_string_equal(fix_deliveries(fix, 10), "r1 r2");
+    Wp__Positions skipped = WP__POSITIONS__INIT;
+    uint64_t sequences[] = {1, 77};
+    Wp__Positions *list[] = {&skipped};
+    skipped.lane = WP__LANE__ROUTINE;
+    skipped.sequence = sequences;
+    skipped.n_sequence = 2;
+    wp_dispatch_skipped(fix->dispatch, 1, 99, list, 1); /* no such session */
+    assert_string_equal(fix_deliveries(fix, 10), "");
+    wp_dispatch_skipped(fix->dispatch, 1, 10, list, 1);
+    wp_dispatch_skipped(fix->dispatch, 1, 10, list, 1); /* told twice */
+    wp_dispatch_assert(fix->dispatch);
+    assert_string_equal(fix_deliveries(fix, 10), "r3");
+    for (uint64_t sequence = 2; sequence <= 4; sequence++) {
+        assert_int_equal(fix_acknowledge(fix, 1, 10, WP__LANE__ROUTINE, sequence, NULL), WP_OK);
+        assert_string_equal(fix_deliveries(fix, 10), sequence == 2 ? "r4!" : "");
+    }
+    fix_pass(fix, 60000);
+    assert_false(fix_next(fix, &effect)); /* the connection lives */
+    assert_true(fix_cursors(fix));
+    assert_false(fix_find(fix, 0, WP__LANE__ROUTINE, 1)->acknowledged & 1);
+    assert_int_equal(wp_dispatch_detached(fix->dispatch, 1, 10), WP_OK);
+    assert_int_equal(fix_attach(fix, 1, 11, 0, 0, 2, 8, NULL), WP_OK);
+    assert_string_equal(fix_deliveries(fix, 11), "r1+!");
+    fix_destroy(&fix);
+}
+
 static void test_kick_all_ends_every_session(void **state)
 {
     (void)state;
@@ -583,6 +621,7 @@ int main(void)
         cmocka_unit_test(test_silent_device_shows_life_every_six_hours),
         cmocka_unit_test(test_back_off_after_setting_aside_grows_and_ends_with_progress),
         cmocka_unit_test(test_expired_message_is_not_delivered),
+        cmocka_unit_test(test_skipped_delivery_frees_its_place),
         cmocka_unit_test(test_kick_all_ends_every_session),
         cmocka_unit_test(test_cache_keeps_the_newest_within_its_bytes),
     };

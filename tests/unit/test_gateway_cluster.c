@@ -238,6 +238,38 @@ static void test_without_a_lease_deliveries_wait(void **state)
     rig_destroy(&rig);
 }
 
+/* What expires while it is held is not sent, and the router hears that its place is free. */
+static void test_what_expires_while_it_is_held_is_skipped(void **state)
+{
+    (void)state;
+    struct rig *rig = two_create();
+    struct rig_client *anna = rig_client_attach(rig, WP_MQTT_5, "anna/phone");
+    RIG_UNTIL(rig, rig->router.lease_count > 0);
+    rig_pass(rig, 20);
+    rig->router.no_lease = true;
+    boot_ahead_ms += WP_LEASE_MS;
+    uint64_t held = wp_metric_get(WP_M_DELIVERIES_HELD);
+    rig->router.remaining_ms = 1;
+    uint64_t late = rig_deliver(rig, "anna", WP__LANE__STAT, "late", 4, false);
+    rig->router.remaining_ms = 0;
+    uint64_t good = rig_deliver(rig, "anna", WP__LANE__STAT, "good one", 8, false);
+    RIG_UNTIL(rig, wp_metric_get(WP_M_DELIVERIES_HELD) == held + 2);
+    rig_pass(rig, 5);
+    assert_int_equal(rig->router.skipped_count, 0);
+    rig->router.no_lease = false;
+    struct wp_mqtt_packet publish = rig_client_expect(anna, WP_MQTT_PUBLISH);
+    assert_int_equal(publish.publish.payload.size, 8);
+    RIG_UNTIL(rig, rig->router.skipped_count == 1);
+    assert_int_equal(rig->router.skipped[0], late);
+    struct wp_mqtt_packet puback = {.type = WP_MQTT_PUBACK, .ack = {.id = publish.publish.id}};
+    rig_client_send(anna, &puback);
+    RIG_UNTIL(rig, rig->router.acked_count == 1);
+    assert_int_equal(rig->router.acked[0], good);
+    assert_int_equal(rig->router.skipped_count, 1); /* told once */
+    rig_client_close(&anna);
+    rig_destroy(&rig);
+}
+
 /* What is held when the leader changes is in flight for the new one, and written once it knows the session.
  */
 static void test_held_over_a_leader_change(void **state)
@@ -328,6 +360,7 @@ int main(void)
         cmocka_unit_test(test_device_reconnects_during_a_fail_over),
         cmocka_unit_test(test_routers_are_added_and_removed_while_running),
         cmocka_unit_test(test_without_a_lease_deliveries_wait),
+        cmocka_unit_test(test_what_expires_while_it_is_held_is_skipped),
         cmocka_unit_test(test_held_over_a_leader_change),
         cmocka_unit_test(test_held_for_a_session_that_moved),
         cmocka_unit_test(test_devices_without_a_lease_are_sent_elsewhere),

@@ -144,6 +144,36 @@ static void test_positions_against_a_model(void **state)
     }
 }
 
+static void test_skipped_positions_are_told_and_acknowledged_by_nobody(void **state)
+{
+    (void)state;
+    struct wp_positions positions = {0};
+    uint64_t list[64];
+    for (uint64_t sequence = 1; sequence <= 40; sequence++) {
+        assert_int_equal(wp_positions_open(&positions, WP__LANE__URGENT, sequence), WP_OK);
+    }
+    assert_int_equal(wp_positions_skip(&positions, WP__LANE__STAT, 1), WP_E_NOT_FOUND);
+    for (uint64_t sequence = 1; sequence <= 40; sequence += 2) {
+        assert_int_equal(wp_positions_skip(&positions, WP__LANE__URGENT, sequence), WP_OK);
+        assert_int_equal(wp_positions_skip(&positions, WP__LANE__URGENT, sequence), WP_E_NOT_FOUND);
+        uint16_t id = wp_position_packet_id(WP__LANE__URGENT, sequence);
+        assert_int_equal(wp_positions_acknowledge(&positions, id, 5), WP_E_NOT_FOUND);
+    }
+    assert_int_equal(wp_positions_open_count(&positions), 20);
+    assert_int_equal(wp_positions_skipped_list(&positions, WP__LANE__STAT, list), 0);
+    assert_int_equal(wp_positions_skipped_list(&positions, WP__LANE__URGENT, list), 20);
+    assert_int_equal(list[0], 1);
+    assert_int_equal(list[19], 39);
+    wp_positions_trim(&positions, 1000000); /* what nobody was told is kept */
+    assert_int_equal(positions.skipped_count, 20);
+    wp_positions_sent(&positions);
+    assert_int_equal(wp_positions_skipped_list(&positions, WP__LANE__URGENT, list), 0);
+    wp_positions_trim(&positions, 1000000);
+    assert_null(positions.skipped);
+    assert_int_equal(wp_positions_open(&positions, WP__LANE__URGENT, 1), WP_OK); /* on a later attempt */
+    wp_positions_fini(&positions);
+}
+
 static void test_memory_of_acknowledgements_is_bounded(void **state)
 {
     (void)state;
@@ -211,6 +241,7 @@ int main(void)
         cmocka_unit_test(test_every_refusal_is_a_legal_code),
         cmocka_unit_test(test_packet_identifiers),
         cmocka_unit_test(test_positions_against_a_model),
+        cmocka_unit_test(test_skipped_positions_are_told_and_acknowledged_by_nobody),
         cmocka_unit_test(test_memory_of_acknowledgements_is_bounded),
         cmocka_unit_test(test_held_lanes_are_weighted_and_in_order),
         cmocka_unit_test(test_penalties_grow_and_are_forgotten),
