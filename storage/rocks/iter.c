@@ -10,6 +10,7 @@
 struct rocks_iter {
     struct wp_state_iter base;
     rocksdb_readoptions_t *options;
+    const rocksdb_snapshot_t *snapshot; /* of a view, else NULL */
     rocksdb_iterator_t *iterator;
     struct wp_slice key;   /* of the machine, without the tag */
     struct wp_slice value; /* unsealed */
@@ -58,7 +59,8 @@ static size_t bound_fill(char bound[1 + WP_STATE_KEY_SIZE_MAX], struct wp_slice 
     return 1 + key.size;
 }
 
-/* `snapshot` NULL: of this moment. */
+/* `snapshot` NULL: of this moment. Else it is the iterator's from here on: when RocksDB goes on to another
+ * file it looks at the snapshot again. */
 static struct wp_state_iter *iter_create(
     struct wp_store *base, struct wp_slice from, struct wp_slice to, const rocksdb_snapshot_t *snapshot)
 {
@@ -75,6 +77,7 @@ static struct wp_state_iter *iter_create(
     rocksdb_readoptions_set_iterate_lower_bound(iter->options, iter->lower, lower_size);
     rocksdb_readoptions_set_iterate_upper_bound(iter->options, iter->upper, upper_size);
     if (snapshot != NULL) {
+        iter->snapshot = snapshot;
         rocksdb_readoptions_set_snapshot(iter->options, snapshot);
         rocksdb_readoptions_set_fill_cache(iter->options, 0);
     }
@@ -89,8 +92,6 @@ struct wp_state_iter *rocks_iter_create(struct wp_store *store, struct wp_slice 
     return iter_create(store, from, to, NULL);
 }
 
-/* An iterator keeps what it may see, so the snapshot serves only to read the position and the rows of one
- * moment. */
 struct wp_state_iter *rocks_view_create(struct wp_store *base, struct wp_slice from, struct wp_slice to,
     uint32_t shard, uint64_t *ret_index, uint64_t *ret_term)
 {
@@ -104,8 +105,9 @@ struct wp_state_iter *rocks_view_create(struct wp_store *base, struct wp_slice f
     int error = rocks_applied_read(store, options, shard, ret_index, ret_term);
     rocksdb_readoptions_destroy(options);
     struct wp_state_iter *iter = iter_create(base, from, to, snapshot);
-    rocksdb_release_snapshot(store->state, snapshot);
-    if (iter != NULL && error != WP_OK && error != WP_E_NOT_FOUND) {
+    if (iter == NULL) {
+        rocksdb_release_snapshot(store->state, snapshot);
+    } else if (error != WP_OK && error != WP_E_NOT_FOUND) {
         ((struct rocks_iter *)iter)->valid = false;
         ((struct rocks_iter *)iter)->error = error;
     }
@@ -149,5 +151,8 @@ void rocks_iter_destroy(struct wp_state_iter *base)
     struct rocks_iter *iter = (struct rocks_iter *)base;
     rocksdb_iter_destroy(iter->iterator);
     rocksdb_readoptions_destroy(iter->options);
+    if (iter->snapshot != NULL) {
+        rocksdb_release_snapshot(iter_store(iter)->state, iter->snapshot);
+    }
     free(iter);
 }

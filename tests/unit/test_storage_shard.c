@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "storage/rocks/rocks.h"
 #include "storage/sim/sim.h"
 #include "tests/unit/test_storage_rocks.h"
 #include "tests/unit/test_storage_suite.h"
@@ -318,6 +319,34 @@ static void view_is_of_one_moment(void **context)
     assert_int_equal(index, 0);
     assert_false(wp_state_iter_valid(view));
     wp_state_iter_destroy(&view);
+    body->finish(&store);
+}
+
+static uint64_t snapshots_open(struct wp_store *store)
+{
+    uint64_t count = UINT64_MAX;
+    rocksdb_property_int(((struct rocks_store *)store)->state, "rocksdb.num-snapshots", &count);
+    return count;
+}
+
+/* RocksDB looks at the snapshot again when a view reaches a file with range deletions: it lives as long as
+ * the view. */
+static void view_holds_its_snapshot(void **context)
+{
+    (void)context;
+    const struct suite_body *body = &bodies[0];
+    struct wp_store *store = body->open_new();
+    uint64_t index;
+    uint64_t term;
+    history(store, body->settle);
+    struct wp_state_iter *view = wp_state_view_create(store, SHARD, &index, &term);
+    assert_int_equal(snapshots_open(store), 1);
+    while (wp_state_iter_valid(view)) {
+        wp_state_iter_next(view);
+    }
+    assert_int_equal(snapshots_open(store), 1);
+    wp_state_iter_destroy(&view);
+    assert_int_equal(snapshots_open(store), 0);
     body->finish(&store);
 }
 
@@ -644,6 +673,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         BOTH(hard_state_keeps_all_its_numbers),
         BOTH(view_is_of_one_moment),
+        cmocka_unit_test(view_holds_its_snapshot),
         BOTH(wipe_leaves_nothing_but_the_hard_state),
         BOTH(wipe_keeps_promises),
         BOTH(install_replaces_the_shard),
