@@ -565,7 +565,8 @@ void wp_dispatch_skipped(struct wp_dispatch *dispatch, uint32_t link, uint64_t s
 
 void wp_dispatch_expired(struct wp_dispatch *dispatch, uint64_t mailbox, Wp__Lane lane, uint64_t sequence)
 {
-    struct wp_body_key key = {dispatch->config.shard, lane, mailbox, sequence};
+    /* A shared body stays until it is the oldest: others may be about to get it. */
+    struct wp_body_key key = wp_body_key(dispatch->config.shard, mailbox, lane, sequence, 0);
     wp_body_cache_drop(dispatch->cache, &key);
 }
 

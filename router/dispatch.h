@@ -114,17 +114,26 @@ void wp_dispatch_receipt(struct wp_dispatch *dispatch, uint64_t mailbox);
 /* A message left the mailbox without an acknowledgement. */
 void wp_dispatch_expired(struct wp_dispatch *dispatch, uint64_t mailbox, Wp__Lane lane, uint64_t sequence);
 
-/* What a read found, in order of position. `error` is WP_OK or why it failed. WP_E_CORRUPT: the index knows a
- * message that the store does not have; the process must stop. */
+/* What a read found, in order of position, shared bodies among the others; one that is gone is left out.
+ * `error` is WP_OK or why it failed. WP_E_CORRUPT: the index knows a message that the store does not have;
+ * the process must stop. */
 struct wp_read_row {
     uint64_t sequence;
     struct wp_body body;
+};
+/* A message of the lane whose body stands under a number of its own. */
+struct wp_read_shared {
+    uint64_t sequence;
+    uint64_t body;
 };
 struct wp_read_request {
     uint64_t mailbox;
     uint32_t device;
     Wp__Lane lane;
-    uint64_t from; /* first position wanted */
+    uint64_t from;                       /* first position wanted */
+    const struct wp_read_shared *shared; /* wanted besides the records from there on, ascending; borrowed
+                                            until the next event */
+    uint32_t shared_count;
     uint32_t count_max;
     uint64_t bytes_max; /* stop after the row that reaches it */
     uint64_t token;     /* names the request */

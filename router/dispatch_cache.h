@@ -22,7 +22,17 @@ struct wp_body {
     uint64_t accepted_ms;
     uint64_t expires_ms;
     struct wp_slice envelope;
+    uint64_t shared; /* number of the shared body; 0: of one message */
 };
+
+/* A message's own body, or the one that it shares: cached once for all mailboxes. Receipts have none, so
+ * their lane is free for these. */
+static inline struct wp_body_key wp_body_key(
+    uint32_t shard, uint64_t mailbox, Wp__Lane lane, uint64_t sequence, uint64_t shared)
+{
+    return shared ? (struct wp_body_key){.shard = shard, .lane = WP__LANE__RECEIPT, .sequence = shared}
+                  : (struct wp_body_key){shard, lane, mailbox, sequence};
+}
 
 /* Holds at most `bytes_max` of envelopes (at least one whatever its size). NULL: out of memory. */
 struct wp_body_cache *wp_body_cache_create(uint64_t bytes_max);

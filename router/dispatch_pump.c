@@ -10,7 +10,6 @@
 #include "router/dispatch_state.h"
 
 #define BURST_MAX 16u /* deliveries of one attachment before the next one's turn */
-#define READ_COUNT_MAX 64u
 
 static const uint32_t lane_weight[WP_SEQUENCE_COUNT] = {
     [WP__LANE__ROUTINE] = 1, [WP__LANE__URGENT] = 4, [WP__LANE__STAT] = 8, [WP__LANE__RECEIPT] = 1};
@@ -218,6 +217,23 @@ static int deliver(struct wp_dispatch *dispatch, struct attachment *at, Wp__Lane
     return WP_OK;
 }
 
+/* Which of the messages wanted share their bodies: those are not found by position. */
+static uint32_t shared_list(
+    struct wp_dispatch *dispatch, const struct attachment *at, Wp__Lane lane, struct wp_pending pending)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < WP_READ_COUNT_MAX; i++) {
+        if (pending.body) {
+            dispatch->read_shared[count++] = (struct wp_read_shared){pending.sequence, pending.body};
+        }
+        if (!dispatch->index.next_pending(dispatch->index.context, at->device->mailbox, at->device->number,
+                lane, pending.sequence, dispatch->leader_ms, &pending)) {
+            break;
+        }
+    }
+    return count;
+}
+
 static void read_effect(struct wp_dispatch *dispatch, struct attachment *at, Wp__Lane lane,
     const struct wp_pending *pending, struct wp_effect *ret_effect)
 {
@@ -231,7 +247,9 @@ static void read_effect(struct wp_dispatch *dispatch, struct attachment *at, Wp_
         .device = at->device->number,
         .lane = lane,
         .from = pending->sequence,
-        .count_max = room < READ_COUNT_MAX ? room : READ_COUNT_MAX,
+        .shared = dispatch->read_shared,
+        .shared_count = shared_list(dispatch, at, lane, *pending),
+        .count_max = room < WP_READ_COUNT_MAX ? room : WP_READ_COUNT_MAX,
         .bytes_max = dispatch->config.read_bytes_max,
         .token = at->lanes[lane].read_token,
     };
@@ -280,7 +298,8 @@ static bool attachment_step(struct wp_dispatch *dispatch, struct attachment *at,
         return false;
     }
     struct wp_body receipt;
-    struct wp_body_key key = {dispatch->config.shard, (Wp__Lane)lane, at->device->mailbox, pending.sequence};
+    struct wp_body_key key = wp_body_key(
+        dispatch->config.shard, at->device->mailbox, (Wp__Lane)lane, pending.sequence, pending.body);
     const struct wp_body *body;
     if (lane == WP__LANE__RECEIPT) {
         if (!receipt_body(dispatch, at->device->mailbox, pending.sequence, &receipt)) {
@@ -366,7 +385,8 @@ void wp_dispatch_refused(struct wp_dispatch *dispatch, const struct wp_effect *e
     at->lanes[lane].waiting = true;
     at->lanes[lane].quota = effect->undo.quota;
     at->catching_up = effect->undo.catching_up;
-    struct wp_body_key key = {dispatch->config.shard, lane, at->device->mailbox, effect->deliver.sequence};
+    struct wp_body_key key = wp_body_key(dispatch->config.shard, at->device->mailbox, lane,
+        effect->deliver.sequence, effect->deliver.body.shared);
     if (lane != WP__LANE__RECEIPT) {
         /* Without memory for it the body is read again. */
         (void)wp_body_cache_put(dispatch->cache, &key, &effect->deliver.body);
@@ -379,7 +399,8 @@ uint32_t wp_dispatch_message(struct wp_dispatch *dispatch, uint64_t mailbox, Wp_
 {
     uint32_t count = 0;
     bool keep = false;
-    struct wp_pending pending = {sequence, body->expires_ms, (uint32_t)body->envelope.size, false};
+    struct wp_pending pending = {
+        sequence, body->expires_ms, (uint32_t)body->envelope.size, false, body->shared};
     struct wp_map_node *node = wp_map_find(&dispatch->mailboxes, wp_map_hash(mailbox, 0, 3));
     for (; node; node = wp_map_find_next(node)) {
         struct attachment *at = WP_MAP_OBJECT(node, struct attachment, mailbox_node);
@@ -398,7 +419,7 @@ uint32_t wp_dispatch_message(struct wp_dispatch *dispatch, uint64_t mailbox, Wp_
         wp_dispatch_wake(dispatch, at);
     }
     if (keep) {
-        struct wp_body_key key = {dispatch->config.shard, lane, mailbox, sequence};
+        struct wp_body_key key = wp_body_key(dispatch->config.shard, mailbox, lane, sequence, body->shared);
         (void)wp_body_cache_put(dispatch->cache, &key, body);
     }
     return count;
@@ -423,7 +444,8 @@ int wp_dispatch_read_done(struct wp_dispatch *dispatch, const struct wp_read_req
     dispatch->reads_under_way--;
     /* Last row first: the cache gives up its oldest first, and the first rows are wanted first. */
     for (uint32_t i = row_count; i-- > 0;) {
-        struct wp_body_key key = {dispatch->config.shard, request->lane, request->mailbox, rows[i].sequence};
+        struct wp_body_key key = wp_body_key(
+            dispatch->config.shard, request->mailbox, request->lane, rows[i].sequence, rows[i].body.shared);
         (void)wp_body_cache_put(dispatch->cache, &key, &rows[i].body);
     }
     struct wp_map_node *node = wp_map_find(&dispatch->mailboxes, wp_map_hash(request->mailbox, 0, 3));

@@ -8,6 +8,8 @@
 #include "router/dispatch.h"
 #include "router/dispatch_map.h"
 
+#define WP_READ_COUNT_MAX 64u /* messages of one catch-up read */
+
 /* A delivery that is open: sent and not acknowledged. */
 struct flight {
     uint64_t sequence;
@@ -112,7 +114,8 @@ struct wp_dispatch {
     uint64_t read_token_last;
     uint32_t reads_under_way;
     uint64_t timeouts_checked_ms;
-    struct wp_buffer receipt; /* the one delivered last, packed */
+    struct wp_read_shared read_shared[WP_READ_COUNT_MAX]; /* of the read asked for last */
+    struct wp_buffer receipt;                             /* the one delivered last, packed */
 };
 
 /* Whether the device wants what is in `lane`. */

@@ -30,7 +30,8 @@ enum wp_key_tag {
     WP_KEY_ITEM = 15,    /* destination:u64 sequence:u64  OutboxItem (command.proto) */
     WP_KEY_TAKEN = 16,   /* source:u64                   RecordWatermark */
     WP_KEY_LIMITS = 17,  /* -                            CommandLimits (command.proto) */
-    WP_KEY_END = 18,     /* above every tag in use */
+    WP_KEY_BODY = 18,    /* number:u64                   RecordMessage, for the rows that name it */
+    WP_KEY_END = 19,     /* above every tag in use */
 };
 
 #define WP_KEY_SIZE_MAX (5u + 2u * WP_NAME_SIZE_MAX + 1u)
@@ -57,7 +58,7 @@ int wp_key_join(struct wp_key *key, uint32_t shard, struct wp_slice rest);
 /* First possible key of `tag`; of WP_KEY_END: the end of the range of the shard's keys. */
 void wp_key_tag(struct wp_key *key, uint32_t shard, enum wp_key_tag tag);
 
-/* Keys that are one number (USER, MAILBOX: the mailbox; OUTBOX, TAKEN: a shard). */
+/* Keys that are one number (USER, MAILBOX: the mailbox; OUTBOX, TAKEN: a shard; BODY: its number). */
 void wp_key_mailbox(struct wp_key *key, uint32_t shard, enum wp_key_tag tag, uint64_t mailbox);
 void wp_key_device(struct wp_key *key, uint32_t shard, uint64_t mailbox, uint32_t device);
 void wp_key_cursor(struct wp_key *key, uint32_t shard, uint64_t mailbox, uint32_t device, uint8_t lane);

@@ -64,6 +64,7 @@ void wp_machine_destroy(struct wp_machine **machine)
     wp_names_fini(&taken->teams);
     wp_names_fini(&taken->users);
     wp_outbox_fini(&taken->outbox);
+    wp_bodies_fini(&taken->bodies);
     wp_intern_fini(&taken->intern);
     wp_streams_fini(&taken->streams);
     wp_rates_fini(&taken->rates);

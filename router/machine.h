@@ -36,8 +36,9 @@
 #define WP_TEAMS_MAX 10000u                           /* per shard */
 #define WP_TEAM_MEMBERS_MAX 5000u
 #define WP_TEAM_BYTES_MAX (256ull << 20) /* envelope of a message times members */
-/* Beyond so many rows, or bytes of envelopes, appended by one entry a message to a team is refused: what the
- * entry makes must fit into memory on every replica. */
+/* Beyond so many rows, or bytes of envelopes times members, appended by one entry a message to a team is
+ * refused: what the entry makes must fit into memory, the rows on every replica, the bytes before the sockets
+ * of the gateways. */
 #define WP_ENTRY_ROWS_MAX 100000u
 #define WP_ENTRY_BYTES_MAX (256ull << 20)
 #define WP_OUTBOX_BYTES_MAX (64ull << 20) /* per shard; the default of limits.outbox_bytes_max */
@@ -124,6 +125,7 @@ struct wp_appended {
     uint64_t sequence;
     uint64_t accepted_ms;
     uint64_t expires_ms;
+    uint64_t body; /* number of the shared body; 0: a record of its own, or a receipt */
     struct wp_slice
         envelope; /* packed; borrowed from the entry. Of a receipt: empty, see wp_machine_receipt */
 };
@@ -197,6 +199,7 @@ struct wp_pending {
     uint64_t expires_ms;
     uint32_t size;
     bool sent_before; /* goes out with DUP */
+    uint64_t body;    /* number of the shared body; 0: a record of its own, or a receipt */
 };
 bool wp_machine_next_pending(const struct wp_machine *machine, uint64_t mailbox, uint32_t device,
     Wp__Lane lane, uint64_t after, uint64_t now_ms, struct wp_pending *ret_pending);
@@ -213,13 +216,16 @@ struct wp_receipt_view {
 int wp_machine_receipt(
     const struct wp_machine *machine, uint64_t mailbox, uint64_t sequence, struct wp_receipt_view *ret_view);
 
-/* Reads bodies for catch-up, on ANY thread, without touching the machine: keys of [from, to] in one lane.
- * WP_OK or WP_E_NOMEM. */
+/* Reads bodies for catch-up, on ANY thread, without touching the machine: keys of [from, to] in one lane,
+ * which are those with records of their own. WP_OK or WP_E_NOMEM. */
 int wp_machine_message_range(uint32_t shard, uint64_t mailbox, Wp__Lane lane, uint64_t from, uint64_t to,
     struct wp_buffer *ret_from_key, struct wp_buffer *ret_to_key);
 /* Position and decoded record of an iterator row of that range. WP_OK or WP_E_CORRUPT. */
 int wp_machine_message_decode(struct wp_slice key, struct wp_slice value, struct wp_arena *arena,
     uint64_t *ret_sequence, Wp__RecordMessage **ret_record);
+
+/* Key of a shared body, whose value is a RecordMessage too. WP_OK or WP_E_NOMEM. */
+int wp_machine_body_key(uint32_t shard, uint64_t body, struct wp_buffer *ret_key);
 
 /* Earliest expiry of any message kept, UINT64_MAX when none: propose EXPIRE when leader time is past it. A
  * lower bound. */
@@ -249,6 +255,7 @@ enum wp_drop {
 struct wp_machine_totals {
     uint64_t users, devices, messages, bytes;
     uint64_t receipts; /* rows kept */
+    uint64_t bodies;   /* shared */
     uint64_t teams;
     uint64_t outbox_items;
     uint64_t outbox_bytes;

@@ -46,20 +46,18 @@ static void value_put(struct wp_machine *machine, const struct wp_key *key, cons
     wp_state_put(machine->batch, wp_key_slice(key), wp_slice(value, (size_t)(end - value)));
 }
 
-int wp_machine_put_message(struct wp_machine *machine, const struct wp_mailbox *mailbox, uint32_t lane,
-    const struct wp_row *row, uint64_t accepted_ms, struct wp_slice envelope)
+int wp_machine_put_record(struct wp_machine *machine, const struct wp_key *key, uint64_t accepted_ms,
+    uint64_t expires_ms, struct wp_slice envelope)
 {
     uint8_t *p = value_begin(machine, 3 * WP_WIRE_FIELD_SIZE_MAX + envelope.size);
     if (!p) {
         return WP_E_NOMEM;
     }
     p = wp_wire_put_u64(p, 1, accepted_ms);
-    p = wp_wire_put_u64(p, 2, row->expires_ms);
+    p = wp_wire_put_u64(p, 2, expires_ms);
     p = wp_wire_put_bytes_head(p, 3, envelope.size);
     memcpy(p, envelope.data, envelope.size);
-    struct wp_key key;
-    wp_key_position(&key, machine->shard, WP_KEY_MESSAGE, mailbox->number, (uint8_t)lane, row->sequence);
-    value_put(machine, &key, p + envelope.size);
+    value_put(machine, key, p + envelope.size);
     return WP_OK;
 }
 
@@ -82,6 +80,7 @@ struct wp_slice wp_machine_index_encode(
     }
     p = wp_wire_put_u64(p, 6, row->receipt_state);
     p = wp_wire_put_i32(p, 7, row->receipt_error);
+    p = wp_wire_put_u64(p, 8, row->body);
     return wp_slice(value, (size_t)(p - value));
 }
 
@@ -170,7 +169,7 @@ static void run_flush(struct wp_machine *machine)
         return;
     }
     machine->run.mailbox = NULL;
-    if (run.lane != WP__LANE__RECEIPT) { /* which has no record */
+    if (run.records) {
         run_flush_tag(machine, &run, WP_KEY_MESSAGE);
     }
     if (run.stored) {
@@ -186,15 +185,26 @@ void wp_machine_delete_message(
         wp_key_position(&key, machine->shard, WP_KEY_INDEX, mailbox->number, (uint8_t)lane, row->sequence);
         wp_machine_journal_gone(machine, &key);
     }
+    bool records = lane != WP__LANE__RECEIPT && !row->body;
+    if (row->body) {
+        wp_machine_body_release(machine, row->body);
+    }
+    if (!records && !row->stored) {
+        return; /* nothing of its own is in the store */
+    }
     struct wp_delete_run *run = &machine->run;
     if (run->mailbox == mailbox && run->lane == lane && run->stored == row->stored &&
-        run->to + 1 == row->sequence) {
+        run->records == records && run->to + 1 == row->sequence) {
         run->to = row->sequence;
         return;
     }
     run_flush(machine);
-    *run = (struct wp_delete_run){
-        .mailbox = mailbox, .lane = lane, .stored = row->stored, .from = row->sequence, .to = row->sequence};
+    *run = (struct wp_delete_run){.mailbox = mailbox,
+        .lane = lane,
+        .stored = row->stored,
+        .records = records,
+        .from = row->sequence,
+        .to = row->sequence};
 }
 
 int wp_machine_put_packed(
@@ -347,7 +357,7 @@ static int streams_flush(struct wp_machine *machine)
 
 static int put_machine(struct wp_machine *machine)
 {
-    uint8_t *p = value_begin(machine, 4 * WP_WIRE_FIELD_SIZE_MAX);
+    uint8_t *p = value_begin(machine, 5 * WP_WIRE_FIELD_SIZE_MAX);
     if (!p) {
         return WP_E_NOMEM;
     }
@@ -355,6 +365,7 @@ static int put_machine(struct wp_machine *machine)
     p = wp_wire_put_u64(p, 2, machine->mailbox_count);
     p = wp_wire_put_u64(p, 3, wp_seen_floor_ms(machine->seen));
     p = wp_wire_put_u64(p, 4, wp_seen_last_bucket(machine->seen));
+    p = wp_wire_put_u64(p, 5, WP_BUG == 49 ? 0 : machine->body_last); /* 49: numbers are given out again */
     struct wp_key key;
     wp_key_tag(&key, machine->shard, WP_KEY_MACHINE);
     value_put(machine, &key, p);

@@ -75,6 +75,7 @@ static void hash_lane(XXH3_state_t *state, const struct wp_intern *intern, const
         hash_u64(state, row->sequence);
         hash_u64(state, row->expires_ms);
         hash_u64(state, row->size);
+        hash_u64(state, row->body);
         hash_u64(state, row->acknowledged);
         hash_u64(state, row->receipt_state);
         hash_u64(state, (uint64_t)row->receipt_error);
@@ -179,6 +180,17 @@ static void hash_limits(XXH3_state_t *state, const struct wp_machine *machine)
     hash_u64(state, limits->stat_per_minute_max);
 }
 
+static uint64_t bodies_sum(const struct wp_bodies *bodies)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < bodies->capacity; i++) {
+        const struct wp_bodies_slot *slot = &bodies->slots[i];
+        const uint64_t row[] = {slot->number, slot->holders};
+        sum += slot->number ? XXH3_64bits(row, sizeof row) : 0;
+    }
+    return sum;
+}
+
 static void hash_memory(const struct wp_machine *machine, XXH3_state_t *state)
 {
     hash_u64(state, machine->time_ms);
@@ -187,6 +199,8 @@ static void hash_memory(const struct wp_machine *machine, XXH3_state_t *state)
     hash_u64(state, machine->bytes);
     hash_u64(state, machine->devices);
     hash_u64(state, machine->receipts);
+    hash_u64(state, machine->body_last);
+    hash_u64(state, bodies_sum(&machine->bodies));
     hash_u64(state, teams_sum(machine));
     hash_outbox(state, &machine->outbox);
     for (uint32_t i = 0; i < machine->mailbox_count; i++) {

@@ -30,6 +30,14 @@ static uint64_t *kept_count(struct wp_machine *machine, uint32_t lane)
     return lane == WP__LANE__RECEIPT ? &machine->receipts : &machine->messages;
 }
 
+static int record_put(struct wp_machine *machine, const struct wp_mailbox *mailbox, uint32_t lane,
+    const struct wp_row *row, uint64_t accepted_ms, struct wp_slice envelope)
+{
+    struct wp_key key;
+    wp_key_position(&key, machine->shard, WP_KEY_MESSAGE, mailbox->number, (uint8_t)lane, row->sequence);
+    return wp_machine_put_record(machine, &key, accepted_ms, row->expires_ms, envelope);
+}
+
 int wp_mailbox_append(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane,
     struct wp_row *row, uint64_t accepted_ms, struct wp_slice envelope)
 {
@@ -59,13 +67,16 @@ int wp_mailbox_append(struct wp_machine *machine, struct wp_mailbox *mailbox, ui
         .sequence = row->sequence,
         .accepted_ms = accepted_ms,
         .expires_ms = row->expires_ms,
+        .body = row->body,
         .envelope = envelope,
     };
     machine->appended_bytes += envelope.size;
     error = wp_expiry_push(&machine->expiry, &entry);
     error = error ? error : wp_buffer_append(&machine->appended, &appended, sizeof appended);
-    if (!error && envelope.size > 0) {
-        error = wp_machine_put_message(machine, mailbox, lane, row, accepted_ms, envelope);
+    if (!error && row->body) {
+        error = wp_machine_body_hold(machine, row->body);
+    } else if (!error && envelope.size > 0) {
+        error = record_put(machine, mailbox, lane, row, accepted_ms, envelope);
     }
     return error ? error : wp_machine_put_index(machine, mailbox, lane, wp_lane_row(rows, rows->count - 1));
 }

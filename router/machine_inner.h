@@ -7,6 +7,7 @@
 #ifndef WP_ROUTER_MACHINE_INNER_H
 #define WP_ROUTER_MACHINE_INNER_H
 
+#include "router/bodies.h"
 #include "router/expiry.h"
 #include "router/intern.h"
 #include "router/journal.h"
@@ -19,7 +20,7 @@
 #include "router/stream.h"
 
 #define WP_INDEX_SIZE_MAX                                                                                    \
-    (5u * 11u + 18u + 2u + WP_NAME_SIZE_MAX) /* RecordIndex: five numbers, id, sender                        \
+    (6u * 11u + 18u + 2u + WP_NAME_SIZE_MAX) /* RecordIndex: six numbers, id, sender                         \
                                               */
 #define WP_DEVICE_DIRTY_RECORD 1u
 #define WP_DEVICE_DIRTY_CURSOR(lane) (2u << (lane))
@@ -87,7 +88,8 @@ struct wp_ended {
 struct wp_delete_run {
     struct wp_mailbox *mailbox; /* NULL = none */
     uint32_t lane;
-    bool stored; /* with index rows of their own */
+    bool stored;  /* with index rows of their own */
+    bool records; /* with records of their own */
     uint64_t from;
     uint64_t to;
 };
@@ -113,6 +115,8 @@ struct wp_machine {
     struct wp_journal journal;
     struct wp_intern intern;
     struct wp_names teams;
+    struct wp_bodies bodies;
+    uint64_t body_last; /* highest number given out */
     struct wp_outbox outbox;
     uint64_t receipts;             /* rows kept */
     uint64_t drops[WP_DROP_COUNT]; /* not replicated: for the operator */
@@ -147,8 +151,9 @@ struct wp_machine {
 void wp_machine_mailbox_dirty(struct wp_machine *machine, struct wp_mailbox *mailbox);
 void wp_machine_device_dirty(
     struct wp_machine *machine, struct wp_mailbox *mailbox, struct wp_device *device, uint8_t what);
-int wp_machine_put_message(struct wp_machine *machine, const struct wp_mailbox *mailbox, uint32_t lane,
-    const struct wp_row *row, uint64_t accepted_ms, struct wp_slice envelope);
+/* RecordMessage, under the key of a message or of a shared body. */
+int wp_machine_put_record(struct wp_machine *machine, const struct wp_key *key, uint64_t accepted_ms,
+    uint64_t expires_ms, struct wp_slice envelope);
 /* RecordIndex of a row. */
 struct wp_slice wp_machine_index_encode(
     const struct wp_machine *machine, const struct wp_row *row, uint8_t value[WP_INDEX_SIZE_MAX]);
@@ -160,7 +165,8 @@ int wp_machine_put_index(
 int wp_machine_put_rate(struct wp_machine *machine, const struct wp_rate *rate);
 int wp_machine_put_seen(
     struct wp_machine *machine, uint64_t bucket, uint64_t sender, const uint8_t id[WP_UUID_SIZE]);
-/* Deletes the record and index of a message that leaves its lane, joining neighbours into ranges. */
+/* Deletes the record (or lets go of the shared body) and the index of a message that leaves its lane, joining
+ * neighbours into ranges. */
 void wp_machine_delete_message(
     struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, const struct wp_row *row);
 /* Everything still owed to the batch. */
@@ -217,8 +223,8 @@ void wp_mailbox_backlog(const struct wp_mailbox *mailbox, uint64_t *ret_messages
 /* Whether the bounds leave room for a message of `size` bytes: WP_OK or WP_E_MAILBOX_FULL. */
 int wp_mailbox_room(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane, uint64_t size);
 /* A new row at the tail of a sequence, which the caller of apply is told of; `row` has everything but
- * `sequence`, which is set. With `envelope` (borrowed from the entry) its record is put too. WP_OK or
- * WP_E_NOMEM. */
+ * `sequence`, which is set. With `envelope` (borrowed from the entry) its record is put too, unless the row
+ * names a shared body, which it holds from now on. WP_OK or WP_E_NOMEM. */
 int wp_mailbox_append(struct wp_machine *machine, struct wp_mailbox *mailbox, uint32_t lane,
     struct wp_row *row, uint64_t accepted_ms, struct wp_slice envelope);
 /* Whether a heap entry is a message still kept, and where. */
@@ -246,6 +252,17 @@ int wp_machine_ended_close(struct wp_machine *machine);
 /* A receipt for a user of this shard; nothing when no device of the user wants them. */
 int wp_machine_receipt_append(struct wp_machine *machine, const struct wp_ended *ended);
 
+/* --- machine_body.c: what the copies of a team message share
+ * --------------------------------------------------- */
+
+/* Puts a body under a new number; the caller holds it until wp_machine_body_release. WP_OK or WP_E_NOMEM. */
+int wp_machine_body_put(struct wp_machine *machine, uint64_t accepted_ms, uint64_t expires_ms,
+    struct wp_slice envelope, uint64_t *ret_number);
+/* One holder more. WP_OK or WP_E_NOMEM. */
+int wp_machine_body_hold(struct wp_machine *machine, uint64_t number);
+/* One holder less; the body goes with the last one. */
+void wp_machine_body_release(struct wp_machine *machine, uint64_t number);
+
 /* --- machine_team.c
  * ------------------------------------------------------------------------------------------- */
 
@@ -257,6 +274,7 @@ struct wp_team_message {
     uint32_t lane;
     uint64_t accepted_ms;
     uint64_t expires_ms;
+    uint64_t body; /* 0 until the first copy; then held for the fan-out until wp_machine_team_close */
 };
 
 struct wp_slice wp_team_key(const void *team);
@@ -269,10 +287,11 @@ int wp_machine_member_load(struct wp_machine *machine, struct wp_slice team, str
 void wp_team_destroy(struct wp_team *team);
 /* Queues the message for each member but the sender: here, or in the outbox towards the member's shard. */
 int wp_machine_team_send(
-    struct wp_machine *machine, const struct wp_team *team, const struct wp_team_message *message);
+    struct wp_machine *machine, const struct wp_team *team, struct wp_team_message *message);
 /* Queues it for one member of this shard or refuses it, which the sender is told. */
-int wp_machine_team_take(
-    struct wp_machine *machine, const struct wp_team_message *message, struct wp_slice user);
+int wp_machine_team_take(struct wp_machine *machine, struct wp_team_message *message, struct wp_slice user);
+/* After the last member of this shard. */
+void wp_machine_team_close(struct wp_machine *machine, struct wp_team_message *message);
 
 /* --- machine_outbox.c
  * ----------------------------------------------------------------------------------------- */

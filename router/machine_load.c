@@ -67,6 +67,10 @@ static int load_machine(struct wp_machine *machine)
         return WP_E_CORRUPT;
     }
     machine->time_ms = record->time_ms;
+    if (machine->body_last > record->last_body && WP_BUG != 49) {
+        return WP_E_CORRUPT; /* a row names a body that was never given out */
+    }
+    machine->body_last = record->last_body;
     error = wp_seen_load_end(machine->seen, record->seen_floor_ms, record->seen_bucket);
     return error ? error : (machine->mailbox_count == record->last_mailbox ? WP_OK : WP_E_CORRUPT);
 }
@@ -164,6 +168,7 @@ static int load_index(struct loader *loader, struct wp_slice key, struct wp_slic
     row.sequence = sequence;
     row.expires_ms = record->expires_ms;
     row.size = record->size;
+    row.body = record->body;
     row.acknowledged = record->acknowledged;
     row.receipt_state = (uint8_t)record->receipt_state;
     row.receipt_error = (int16_t)record->receipt_error;
@@ -422,6 +427,10 @@ static int lane_finish(struct loader *loader, struct wp_mailbox *mailbox, uint32
             .sequence_low = (uint32_t)row->sequence,
         };
         int error = wp_expiry_push(&machine->expiry, &entry);
+        if (!error && row->body) {
+            error = wp_machine_body_hold(machine, row->body);
+            machine->body_last = row->body > machine->body_last ? row->body : machine->body_last;
+        }
         if (error) {
             return error;
         }

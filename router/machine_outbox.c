@@ -174,6 +174,7 @@ static int team_item_apply(struct wp_machine *machine, struct wp_slice bytes)
             return error;
         }
     }
+    wp_machine_team_close(machine, &message);
     return WP_OK;
 }
 

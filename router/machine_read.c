@@ -79,6 +79,7 @@ static bool row_pending(
     *ret_pending = (struct wp_pending){
         .sequence = row->sequence,
         .expires_ms = row->expires_ms,
+        .body = row->body,
         .size = row->size,
         .sent_before = row->sequence <= cursor->sent,
     };
@@ -164,6 +165,7 @@ void wp_machine_totals(const struct wp_machine *machine, struct wp_machine_total
         .messages = machine->messages,
         .bytes = machine->bytes,
         .receipts = machine->receipts,
+        .bodies = machine->bodies.count,
         .teams = machine->teams.count,
         .outbox_items = machine->outbox.items,
         .outbox_bytes = machine->outbox.bytes,

@@ -356,7 +356,7 @@ static int message_append(struct wp_machine *machine, const struct submit *submi
 
 static int team_accept(struct wp_machine *machine, const struct submit *submit)
 {
-    const struct wp_team_message message = {
+    struct wp_team_message message = {
         .envelope = submit->packed,
         .sender = submit->user,
         .id = submit->id,

@@ -331,8 +331,27 @@ int wp_apply_team_member_remove(struct wp_machine *machine, struct wp_slice payl
 /* --- messages ----------------------------------------------------------------------------------------------
  */
 
-int wp_machine_team_take(
-    struct wp_machine *machine, const struct wp_team_message *message, struct wp_slice user)
+static int copy_append(
+    struct wp_machine *machine, struct wp_mailbox *mailbox, struct wp_team_message *message)
+{
+    int error = message->body ? WP_OK
+                              : wp_machine_body_put(machine, message->accepted_ms, message->expires_ms,
+                                    message->envelope, &message->body);
+    struct wp_row row = {
+        .expires_ms = message->expires_ms,
+        .body = message->body,
+        .sender = wp_intern_get(&machine->intern, message->sender),
+        .size = (uint32_t)message->envelope.size,
+    };
+    memcpy(row.id, message->id, WP_UUID_SIZE);
+    if (error || !row.sender) {
+        return WP_E_NOMEM;
+    }
+    error = wp_mailbox_append(machine, mailbox, message->lane, &row, message->accepted_ms, message->envelope);
+    return error ? error : wp_mailbox_trim(machine, mailbox);
+}
+
+int wp_machine_team_take(struct wp_machine *machine, struct wp_team_message *message, struct wp_slice user)
 {
     struct wp_mailbox *mailbox = wp_machine_user(machine, user);
     if (mailbox && message->expires_ms <= machine->time_ms) {
@@ -347,16 +366,15 @@ int wp_machine_team_take(
         return wp_machine_ended(
             machine, message->sender, message->id, user, WP__RECEIPT_STATE__REFUSED, refusal);
     }
-    struct wp_row row = {
-        .expires_ms = message->expires_ms,
-        .sender = wp_intern_get(&machine->intern, message->sender),
-        .size = (uint32_t)message->envelope.size,
-    };
-    memcpy(row.id, message->id, WP_UUID_SIZE);
-    int error = row.sender ? wp_mailbox_append(machine, mailbox, message->lane, &row, message->accepted_ms,
-                                 message->envelope)
-                           : WP_E_NOMEM;
-    return error ? error : wp_mailbox_trim(machine, mailbox);
+    return copy_append(machine, mailbox, message);
+}
+
+void wp_machine_team_close(struct wp_machine *machine, struct wp_team_message *message)
+{
+    if (message->body) {
+        wp_machine_body_release(machine, message->body);
+        message->body = 0;
+    }
 }
 
 /* OutboxItem{team}: the names of `destinations[i] == destination`. */
@@ -395,7 +413,7 @@ static int item_pack(struct wp_machine *machine, const struct wp_team *team,
 }
 
 int wp_machine_team_send(
-    struct wp_machine *machine, const struct wp_team *team, const struct wp_team_message *message)
+    struct wp_machine *machine, const struct wp_team *team, struct wp_team_message *message)
 {
     uint32_t *destinations = wp_arena_alloc(&machine->arena, (team->member_count + 1) * sizeof *destinations);
     uint32_t shards = machine->limits.shard_count ? machine->limits.shard_count : machine->shard;
@@ -414,6 +432,7 @@ int wp_machine_team_send(
             error = wp_machine_team_take(machine, message, user);
         }
     }
+    wp_machine_team_close(machine, message);
     for (uint32_t shard = 1; shard <= shards && !error; shard++) {
         if (wanted[shard] && shard != machine->shard) {
             error = item_pack(machine, team, message, destinations, shard);

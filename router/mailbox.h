@@ -16,6 +16,7 @@
 struct wp_row {
     uint64_t sequence;
     uint64_t expires_ms;
+    uint64_t body;   /* number of the shared body; 0: a record of its own, or a receipt */
     uint8_t id[16];  /* of the message */
     uint32_t sender; /* interned: who hears how the message ends; of a receipt: the person. 0 = nobody */
     uint32_t size;   /* what counts against the bounds; 0 of a receipt */

@@ -131,7 +131,7 @@ void wp_shard_appended(struct shard *shard, const struct wp_appended *appended, 
             wp_reactor_fail(shard->reactor, WP_E_NOMEM, "delivering to a team");
             break;
         }
-        const struct wp_body body = {row->accepted_ms, row->expires_ms, row->envelope};
+        const struct wp_body body = {row->accepted_ms, row->expires_ms, row->envelope, row->body};
         many.count += wp_dispatch_message(
             shard->dispatch, row->mailbox, row->lane, row->sequence, &body, &many.effects[many.count]);
     }

@@ -12,32 +12,85 @@ struct read_job {
     uv_work_t work;
     struct shard *shard;
     struct wp_read_request request;
+    struct wp_read_shared *shared; /* of the request */
     struct wp_arena arena;
     struct wp_read_row *rows;
     uint32_t row_count;
     int error;
 };
 
+static void row_fill(struct wp_read_row *row, const Wp__RecordMessage *record, uint64_t shared)
+{
+    row->body = (struct wp_body){.accepted_ms = record->accepted_ms,
+        .expires_ms = record->expires_ms,
+        .envelope = wp_slice(record->envelope.data, record->envelope.len),
+        .shared = shared};
+}
+
+/* WP_E_NOT_FOUND: its last message left after the read was asked for. */
+static int shared_read(struct read_job *job, const struct wp_read_shared *shared, struct wp_read_row *ret_row)
+{
+    struct wp_buffer key = WP_BUFFER_INIT;
+    struct wp_buffer value = WP_BUFFER_INIT;
+    Wp__RecordMessage *record;
+    int error = wp_machine_body_key(job->shard->number, shared->body, &key);
+    error =
+        error ? error : wp_state_get(job->shard->reactor->config.store, wp_slice(key.data, key.size), &value);
+    if (!error) {
+        error = wp_schema_decode(&wp__record_message__descriptor, wp_slice(value.data, value.size),
+            &job->arena, (ProtobufCMessage **)&record);
+        error = error ? WP_E_CORRUPT : WP_OK;
+    }
+    if (!error) {
+        ret_row->sequence = shared->sequence;
+        row_fill(ret_row, record, shared->body);
+    }
+    wp_buffer_free(&key);
+    wp_buffer_free(&value);
+    return error;
+}
+
+/* The record where the iterator stands; false at the end. */
+static int own_read(struct read_job *job, struct wp_state_iter *iter, struct wp_read_row *ret_row)
+{
+    Wp__RecordMessage *record;
+    if (!wp_state_iter_valid(iter)) {
+        return wp_state_iter_error(iter) ? wp_state_iter_error(iter) : WP_E_NOT_FOUND;
+    }
+    int error = wp_machine_message_decode(
+        wp_state_iter_key(iter), wp_state_iter_value(iter), &job->arena, &ret_row->sequence, &record);
+    if (!error) {
+        row_fill(ret_row, record, 0);
+        wp_state_iter_next(iter);
+    }
+    return error;
+}
+
+/* Records of the lane and shared bodies, merged by position. */
 static int rows_read(struct read_job *job, struct wp_state_iter *iter)
 {
     uint64_t bytes = 0;
-    while (wp_state_iter_valid(iter) && job->row_count < job->request.count_max &&
-           bytes < job->request.bytes_max) {
+    uint32_t shared = 0;
+    struct wp_read_row own;
+    int more = own_read(job, iter, &own);
+    while (job->row_count < job->request.count_max && bytes < job->request.bytes_max) {
         struct wp_read_row *row = &job->rows[job->row_count];
-        Wp__RecordMessage *record;
-        int error = wp_machine_message_decode(
-            wp_state_iter_key(iter), wp_state_iter_value(iter), &job->arena, &row->sequence, &record);
-        if (error) {
+        int error = WP_OK;
+        if (shared < job->request.shared_count && (more || job->shared[shared].sequence < own.sequence)) {
+            error = shared_read(job, &job->shared[shared++], row);
+        } else if (!more) {
+            *row = own;
+            more = own_read(job, iter, &own);
+        } else {
+            break;
+        }
+        if (error && error != WP_E_NOT_FOUND) {
             return error;
         }
-        row->body.accepted_ms = record->accepted_ms;
-        row->body.expires_ms = record->expires_ms;
-        row->body.envelope = wp_slice(record->envelope.data, record->envelope.len);
-        bytes += record->envelope.len;
-        job->row_count++;
-        wp_state_iter_next(iter);
+        job->row_count += !error;
+        bytes += error ? 0 : row->body.envelope.size;
     }
-    return wp_state_iter_valid(iter) ? WP_OK : wp_state_iter_error(iter);
+    return more == WP_E_NOT_FOUND ? WP_OK : more;
 }
 
 static void read_work(uv_work_t *work)
@@ -76,6 +129,7 @@ static void read_after(uv_work_t *work, int status)
     wp_metric_add(WP_M_CATCH_UP_READS, 1);
     wp_arena_fini(&job->arena);
     free(job->rows);
+    free(job->shared);
     free(job);
     reactor->turn_worked = true;
     wp_reactor_settle(reactor);
@@ -84,15 +138,22 @@ static void read_after(uv_work_t *work, int status)
 int wp_shard_read(struct shard *shard, const struct wp_read_request *request)
 {
     struct read_job *job = calloc(1, sizeof(*job));
-    if (!job) {
+    size_t shared_size = request->shared_count * sizeof(*request->shared);
+    struct wp_read_shared *shared = malloc(shared_size + 1);
+    if (!job || !shared) {
+        free(job);
+        free(shared);
         return WP_E_NOMEM;
     }
     job->work.data = job;
     job->shard = shard;
     job->request = *request;
+    memcpy(shared, request->shared, shared_size);
+    job->request.shared = job->shared = shared;
     wp_arena_init(&job->arena, READ_ARENA_BYTES);
     if (uv_queue_work(&shard->reactor->loop, &job->work, read_work, read_after)) {
         free(job);
+        free(shared);
         return WP_E_NOMEM;
     }
     shard->reads++;

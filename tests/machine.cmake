@@ -3,6 +3,7 @@ set(machine_fixture unit/machine_fixture.c)
 foreach(name core submit holding fanout limits)
   wp_unit_test(test_machine_${name} SOURCES unit/test_machine_${name}.c ${machine_fixture} LINK wp_machine wp_storage wp_proto)
 endforeach()
+wp_unit_test(test_machine_bodies SOURCES unit/test_machine_bodies.c LINK wp_machine wp_storage wp_proto)
 wp_unit_test(test_machine_seen SOURCES unit/test_machine_seen.c LINK wp_machine wp_storage wp_proto)
 wp_unit_test(test_machine_load SOURCES unit/test_machine_load.c ${machine_fixture} unit/test_storage_rocks_help.c
   LINK wp_machine wp_storage wp_proto)
@@ -19,7 +20,7 @@ wp_unit_test(test_machine_model SOURCES unit/test_machine_model.c unit/machine_m
   LINK wp_machine_tiny wp_storage wp_proto)
 
 # Test the tester: every seeded bug must be found.
-foreach(bug 30 31 32 33 34 35 36 37 38 39 41 42 43 44 45 46)
+foreach(bug 30 31 32 33 34 35 36 37 38 39 41 42 43 44 45 46 47 48 49)
   add_test(NAME test_machine_bug_${bug} COMMAND test_machine_model WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   set_tests_properties(test_machine_bug_${bug} PROPERTIES LABELS unit TIMEOUT 120 WILL_FAIL TRUE
     ENVIRONMENT "WP_MACHINE_BUG=${bug}")

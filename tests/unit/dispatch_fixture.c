@@ -18,7 +18,7 @@ static bool next_pending(const void *context, uint64_t mailbox, uint32_t device,
         if (message->lane == lane && message->sequence > after && !message->gone &&
             message->expires_ms > now_ms && !(message->acknowledged & (1u << device))) {
             *ret_pending = (struct wp_pending){message->sequence, message->expires_ms, message->size,
-                message->sequence <= box->sent[device][lane]};
+                message->sequence <= box->sent[device][lane], message->body};
             return true;
         }
     }
@@ -86,11 +86,18 @@ uint64_t fix_queue(struct fix *fix, uint64_t mailbox, Wp__Lane lane, uint32_t si
     return box->tail[lane];
 }
 
+void fix_copies(struct fix *fix, uint64_t first, uint64_t count, Wp__Lane lane, uint32_t size, uint64_t body)
+{
+    for (uint64_t box = first; box < first + count; box++) {
+        fix_find(fix, box, lane, fix_queue(fix, box, lane, size, 3600000))->body = body;
+    }
+}
+
 uint32_t fix_message(struct fix *fix, uint64_t mailbox, Wp__Lane lane, uint32_t size, uint64_t ttl_ms,
     struct wp_effect effects[WP_DEVICES_MAX])
 {
     uint64_t sequence = fix_queue(fix, mailbox, lane, size, ttl_ms);
-    const struct wp_body body = {fix->leader_ms, fix->leader_ms + ttl_ms, wp_slice(fix->body, size)};
+    const struct wp_body body = {fix->leader_ms, fix->leader_ms + ttl_ms, wp_slice(fix->body, size), 0};
     return wp_dispatch_message(fix->dispatch, mailbox, lane, sequence, &body, effects);
 }
 
@@ -109,6 +116,16 @@ int fix_attach(struct fix *fix, uint32_t link, uint64_t session, uint64_t mailbo
     return wp_dispatch_attached(fix->dispatch, &attach);
 }
 
+/* As the reactor does: records by position, shared bodies as they are asked for. */
+static bool read_finds(const struct wp_read_request *request, const struct fix_message *message)
+{
+    bool asked = message->body == 0;
+    for (uint32_t i = 0; i < request->shared_count; i++) {
+        asked |= request->shared[i].body == message->body && request->shared[i].sequence == message->sequence;
+    }
+    return asked && message->lane == request->lane && message->sequence >= request->from && !message->gone;
+}
+
 int fix_read(struct fix *fix, const struct wp_read_request *request)
 {
     struct wp_read_row rows[64];
@@ -117,9 +134,9 @@ int fix_read(struct fix *fix, const struct wp_read_request *request)
     const struct fix_mailbox *box = &fix->mailboxes[request->mailbox];
     for (uint32_t i = 0; i < box->count && count < request->count_max && bytes < request->bytes_max; i++) {
         const struct fix_message *message = &box->messages[i];
-        if (message->lane == request->lane && message->sequence >= request->from && !message->gone) {
-            rows[count++] = (struct wp_read_row){
-                message->sequence, {FIX_EPOCH_MS, message->expires_ms, wp_slice(fix->body, message->size)}};
+        if (read_finds(request, message)) {
+            rows[count++] = (struct wp_read_row){message->sequence,
+                {FIX_EPOCH_MS, message->expires_ms, wp_slice(fix->body, message->size), message->body}};
             bytes += message->size;
         }
     }

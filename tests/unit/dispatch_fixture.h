@@ -23,6 +23,7 @@ struct fix_message {
     uint64_t sequence;
     uint64_t expires_ms;
     uint32_t size;
+    uint64_t body; /* number of the body that it shares; 0 = none */
     bool gone;
     uint8_t acknowledged; /* bit per device */
 };
@@ -52,6 +53,8 @@ void fix_pass(struct fix *fix, uint64_t ms);
 
 /* Queues without telling dispatch; returns the position. */
 uint64_t fix_queue(struct fix *fix, uint64_t mailbox, Wp__Lane lane, uint32_t size, uint64_t ttl_ms);
+/* Queues a copy of a team message for each of `count` mailboxes from `first` on, without telling dispatch. */
+void fix_copies(struct fix *fix, uint64_t first, uint64_t count, Wp__Lane lane, uint32_t size, uint64_t body);
 /* Queues and tells dispatch, as apply does. Effects as of wp_dispatch_message; returns their count. */
 uint32_t fix_message(struct fix *fix, uint64_t mailbox, Wp__Lane lane, uint32_t size, uint64_t ttl_ms,
     struct wp_effect effects[WP_DEVICES_MAX]);

@@ -488,6 +488,30 @@ uint64_t fixture_hash(struct fixture *f)
     return hash;
 }
 
+bool fixture_record_id(const struct fixture *f, uint64_t mailbox, Wp__Lane lane,
+    const struct wp_pending *pending, uint8_t ret_id[16])
+{
+    struct wp_key key;
+    if (pending->body) {
+        wp_key_mailbox(&key, FIXTURE_SHARD, WP_KEY_BODY, pending->body);
+    } else {
+        wp_key_position(&key, FIXTURE_SHARD, WP_KEY_MESSAGE, mailbox, (uint8_t)lane, pending->sequence);
+    }
+    struct wp_buffer value = WP_BUFFER_INIT;
+    bool found = wp_state_get(f->store, wp_key_slice(&key), &value) == WP_OK;
+    Wp__RecordMessage *record = found ? wp__record_message__unpack(NULL, value.size, value.data) : NULL;
+    Wp__Envelope *envelope =
+        record ? wp__envelope__unpack(NULL, record->envelope.len, record->envelope.data) : NULL;
+    found = envelope && record->expires_ms == pending->expires_ms;
+    if (found) {
+        memcpy(ret_id, envelope->header->message_id.data, 16);
+    }
+    wp__envelope__free_unpacked(envelope, NULL);
+    wp__record_message__free_unpacked(record, NULL);
+    wp_buffer_free(&value);
+    return found;
+}
+
 uint64_t fixture_rows(const struct fixture *f, uint8_t tag)
 {
     struct wp_key from, to;

@@ -115,6 +115,9 @@ void fixture_id(struct fixture *f, uint64_t time_ms, uint8_t ret_id[16]);
 const char *fixture_pending(const struct fixture *f, uint64_t mailbox, uint32_t device, Wp__Lane lane);
 uint64_t fixture_messages(const struct fixture *f);
 uint64_t fixture_hash(struct fixture *f);
+/* The id in the record of a pending message, its own or the shared one; false when the store has none. */
+bool fixture_record_id(const struct fixture *f, uint64_t mailbox, Wp__Lane lane,
+    const struct wp_pending *pending, uint8_t ret_id[16]);
 /* Rows of the store under a key tag. */
 uint64_t fixture_rows(const struct fixture *f, uint8_t tag);
 

@@ -350,7 +350,7 @@ static void trim(struct model *model, uint32_t user)
 }
 
 /* A message for members of a team arrives at one of them. */
-static void fan_take(struct model *model, const struct model_fan *fan, uint32_t person)
+static void fan_take(struct model *model, struct model_fan *fan, uint32_t person)
 {
     bool exists = person < MODEL_USERS && model->users[person].exists;
     if (exists && fan->expires_ms <= model->time_ms) {
@@ -370,6 +370,8 @@ static void fan_take(struct model *model, const struct model_fan *fan, uint32_t 
         message_add(model, person, fan->lane, fan->expires_ms, fan->envelope_size);
     message->told = fan->sender;
     memcpy(message->id, fan->id, 16);
+    fan->body = fan->body ? fan->body : ++model->bodies;
+    message->body = fan->body;
     appended_add(model, message);
     model->copy_count++;
     trim(model, person);
@@ -415,6 +417,7 @@ static void team_send(struct model *model, const struct model_submit *submit, ui
             fan_take(model, &fan, person);
         }
     }
+    fan.body = 0;
     for (uint32_t shard = 1; shard <= MODEL_SHARDS; shard++) {
         fan.recipients = 0;
         for (uint32_t person = 0; person < MODEL_PEOPLE; person++) {
@@ -500,9 +503,10 @@ void model_take(struct model *model, uint32_t source, uint64_t sequence, const s
         return;
     }
     model->peers[source].taken++;
+    struct model_fan fan = item->fan;
     for (uint32_t person = 0; item->team && person < MODEL_USERS; person++) {
-        if (item->fan.recipients >> person & 1) {
-            fan_take(model, &item->fan, person);
+        if (fan.recipients >> person & 1) {
+            fan_take(model, &fan, person);
         }
     }
     for (uint32_t i = 0; i < item->end_count; i++) {
@@ -894,5 +898,25 @@ uint64_t model_kept(const struct model *model, uint64_t *ret_bytes, uint64_t *re
         count += model->messages[i].kept && !receipt;
         *ret_bytes += model->messages[i].kept ? model->messages[i].size : 0;
     }
+    return count;
+}
+
+uint64_t model_bodies(const struct model *model, uint64_t *ret_copies)
+{
+    uint8_t *needed = calloc(model->bodies + 1, 1);
+    assert(needed);
+    *ret_copies = 0;
+    for (uint32_t i = model->message_first; i < model->message_count; i++) {
+        const struct model_message *message = &model->messages[i];
+        if (message->kept && message->body) {
+            needed[message->body] = 1;
+            ++*ret_copies;
+        }
+    }
+    uint64_t count = 0;
+    for (uint64_t body = 1; body <= model->bodies; body++) {
+        count += needed[body];
+    }
+    free(needed);
     return count;
 }

@@ -31,6 +31,7 @@ struct model_message {
     uint64_t sequence;
     uint64_t expires_ms;
     uint64_t size;
+    uint64_t body; /* number of the body that it shares; 0 = none */
     bool kept;
     bool acknowledged;
     uint8_t id[16];
@@ -61,6 +62,7 @@ struct model_fan {
     uint64_t expires_ms;
     uint64_t envelope_size;
     uint32_t recipients; /* bits of people */
+    uint64_t body;       /* number of what its copies here share; 0 = no copy yet */
 };
 
 struct model_item {
@@ -141,6 +143,7 @@ struct model {
     struct model_message *messages;
     uint32_t message_first; /* none kept below */
     uint32_t message_count;
+    uint64_t bodies;      /* shared ones ever made */
     struct model_id *ids; /* every id ever accepted */
     uint32_t id_count;
     struct model_bucket *buckets;
@@ -229,6 +232,8 @@ const struct model_message *model_next_pending(const struct model *model, uint32
 uint64_t model_pending_count(const struct model *model, uint32_t user, uint32_t device, uint32_t lane);
 /* Messages kept, and receipts. */
 uint64_t model_kept(const struct model *model, uint64_t *ret_bytes, uint64_t *ret_receipts);
+/* Shared bodies that a message kept needs, and how many such messages there are. */
+uint64_t model_bodies(const struct model *model, uint64_t *ret_copies);
 struct model_device *model_device(struct model *model, uint32_t user, const char *name, uint32_t *ret_number);
 
 #endif

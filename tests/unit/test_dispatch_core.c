@@ -133,6 +133,55 @@ static void test_reads_are_bounded_and_a_lane_does_not_hold_up_the_others(void *
     fix_destroy(&fix);
 }
 
+/* Members of a team that come back: the first one's read serves them all; a copy that is mixed with messages
+ * of the member's own comes in its place. */
+static void test_shared_body_is_read_once(void **state)
+{
+    (void)state;
+    struct fix *fix = fix_create(NULL, 1u << 20);
+    struct wp_effect effect;
+    fix_queue(fix, 0, WP__LANE__ROUTINE, 10, HOUR_MS);
+    fix_copies(fix, 0, 3, WP__LANE__ROUTINE, 300, 77);
+    fix_queue(fix, 0, WP__LANE__ROUTINE, 10, HOUR_MS);
+    fix_copies(fix, 0, 3, WP__LANE__ROUTINE, 300, 78);
+    assert_int_equal(fix_attach(fix, 1, 10, 0, 0, 1, 8, NULL), WP_OK);
+    assert_true(wp_dispatch_next(fix->dispatch, &effect));
+    assert_int_equal(effect.type, WP_EFFECT_READ);
+    assert_int_equal(effect.read.shared_count, 2);
+    assert_int_equal(effect.read.shared[0].sequence, 2);
+    assert_int_equal(effect.read.shared[0].body, 77);
+    assert_int_equal(effect.read.shared[1].sequence, 4);
+    assert_int_equal(fix_read(fix, &effect.read), WP_OK);
+    assert_string_equal(fix_deliveries(fix, 10), "r1 r2 r3 r4!");
+    for (uint64_t box = 1; box < 3; box++) {
+        assert_int_equal(fix_attach(fix, 1, 10 + box, box, 0, 1, 8, NULL), WP_OK);
+        for (uint64_t sequence = 1; sequence <= 2; sequence++) {
+            assert_true(wp_dispatch_next(fix->dispatch, &effect));
+            assert_int_equal(effect.type, WP_EFFECT_DELIVER); /* not a read */
+            assert_int_equal(effect.deliver.sequence, sequence);
+            assert_int_equal(effect.deliver.body.envelope.size, 300);
+        }
+    }
+    assert_int_equal(wp_body_cache_bytes(fix->cache), 2 * 300 + 2 * 10);
+    fix_destroy(&fix);
+}
+
+/* A body that is gone although a message is still pending is a loss like a record that is gone. */
+static void test_shared_body_that_the_store_lost_is_noticed(void **state)
+{
+    (void)state;
+    struct fix *fix = fix_create(NULL, 1u << 20);
+    struct wp_effect effect;
+    fix_copies(fix, 0, 1, WP__LANE__STAT, 300, 5);
+    fix_queue(fix, 0, WP__LANE__STAT, 10, HOUR_MS);
+    assert_int_equal(fix_attach(fix, 1, 10, 0, 0, 1, 8, NULL), WP_OK);
+    assert_true(wp_dispatch_next(fix->dispatch, &effect));
+    struct wp_read_request request = effect.read;
+    request.shared_count = 0;
+    assert_int_equal(fix_read(fix, &request), WP_E_CORRUPT);
+    fix_destroy(&fix);
+}
+
 static void test_message_that_the_store_lost_is_noticed(void **state)
 {
     (void)state;
@@ -576,7 +625,7 @@ static void test_cache_keeps_the_newest_within_its_bytes(void **state)
     struct wp_body_cache *cache = wp_body_cache_create(250);
     uint8_t bytes[300] = {0};
     for (uint64_t i = 1; i <= 5; i++) {
-        const struct wp_body body = {1, 2, wp_slice(bytes, 100)};
+        const struct wp_body body = {1, 2, wp_slice(bytes, 100), 0};
         const struct wp_body_key key = {1, WP__LANE__STAT, 7, i};
         assert_int_equal(wp_body_cache_put(cache, &key, &body), WP_OK);
         assert_int_equal(wp_body_cache_put(cache, &key, &body), WP_OK); /* twice is once */
@@ -590,7 +639,7 @@ static void test_cache_keeps_the_newest_within_its_bytes(void **state)
     assert_int_equal(wp_body_cache_bytes(cache), 200);
     wp_body_cache_drop(cache, &kept);
     assert_null(wp_body_cache_find(cache, &kept));
-    const struct wp_body large = {1, 2, wp_slice(bytes, 300)};
+    const struct wp_body large = {1, 2, wp_slice(bytes, 300), 0};
     assert_int_equal(wp_body_cache_put(cache, &old, &large), WP_OK); /* one always fits */
     assert_int_equal(wp_body_cache_find(cache, &old)->envelope.size, 300);
     wp_body_cache_destroy(&cache);
@@ -605,6 +654,8 @@ int main(void)
         cmocka_unit_test(test_catch_up_ends_with_drained),
         cmocka_unit_test(test_catch_up_of_nothing_is_over_at_once),
         cmocka_unit_test(test_reads_are_bounded_and_a_lane_does_not_hold_up_the_others),
+        cmocka_unit_test(test_shared_body_is_read_once),
+        cmocka_unit_test(test_shared_body_that_the_store_lost_is_noticed),
         cmocka_unit_test(test_message_that_the_store_lost_is_noticed),
         cmocka_unit_test(test_message_gone_during_its_read_is_no_loss),
         cmocka_unit_test(test_cache_too_small_reads_again_but_gets_on),

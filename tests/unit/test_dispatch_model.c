@@ -40,6 +40,8 @@ struct model {
     uint64_t session_last;
     bool link_blocked[LINKS + 1];
     struct wp_read_request reads[READS_MAX];
+    struct wp_read_shared shared[READS_MAX][64];
+    uint64_t copies; /* queued of team messages; gives their bodies numbers */
     uint32_t read_count;
     uint64_t deliveries;
     uint64_t kicks;
@@ -96,13 +98,22 @@ static void delivery_take(struct model *m, const struct wp_effect *effect)
     m->drained += effect->deliver.drained;
 }
 
+/* Answered later, when the list of shared bodies is no longer dispatch's. */
+static void read_note(struct model *m, const struct wp_read_request *read)
+{
+    uint32_t at = m->read_count++;
+    m->reads[at] = *read;
+    MUST(m, read->shared_count <= 64);
+    memcpy(m->shared[at], read->shared, read->shared_count * sizeof *read->shared);
+}
+
 static void effects_take(struct model *m)
 {
     struct wp_effect effect;
     while (wp_dispatch_next(m->fix->dispatch, &effect)) {
         if (effect.type == WP_EFFECT_READ) {
             MUST(m, m->read_count < READS_MAX);
-            m->reads[m->read_count++] = effect.read;
+            read_note(m, &effect.read);
         } else if (effect.type == WP_EFFECT_KICK) {
             uint64_t box = 0;
             uint32_t device = 0;
@@ -124,8 +135,12 @@ static void read_answer(struct model *m)
 {
     if (m->read_count > 0) {
         uint32_t at = (uint32_t)wp_prng_below(&m->prng, m->read_count);
-        const struct wp_read_request request = m->reads[at];
+        struct wp_read_request request = m->reads[at];
+        struct wp_read_shared shared[64];
+        memcpy(shared, m->shared[at], sizeof shared);
+        request.shared = shared;
         m->reads[at] = m->reads[--m->read_count];
+        memcpy(m->shared[at], m->shared[m->read_count], sizeof shared);
         MUST(m, fix_read(m->fix, &request) == WP_OK);
     }
 }
@@ -142,6 +157,29 @@ static void message_new(struct model *m)
         (uint32_t)(1 + wp_prng_below(&m->prng, 2000)), ttl_ms, effects);
     for (uint32_t i = 0; i < count; i++) {
         delivery_take(m, &effects[i]);
+    }
+}
+
+/* A message to a team of some of the mailboxes. */
+static void copies_new(struct model *m)
+{
+    Wp__Lane lane = (Wp__Lane)wp_prng_below(&m->prng, WP_LANE_COUNT);
+    uint32_t size = (uint32_t)(1 + wp_prng_below(&m->prng, 2000));
+    uint64_t body = ++m->copies;
+    for (uint64_t box = 0; box < FIX_MAILBOXES; box++) {
+        if (m->fix->mailboxes[box].count >= FIX_MESSAGES - 1 || wp_prng_below(&m->prng, 2) == 0) {
+            continue;
+        }
+        fix_copies(m->fix, box, 1, lane, size, body);
+        const struct fix_mailbox *mailbox = &m->fix->mailboxes[box];
+        const struct fix_message *copy = &mailbox->messages[mailbox->count - 1];
+        const struct wp_body shared = {
+            m->fix->leader_ms, copy->expires_ms, wp_slice(m->fix->body, size), body};
+        struct wp_effect effects[WP_DEVICES_MAX];
+        uint32_t count = wp_dispatch_message(m->fix->dispatch, box, lane, copy->sequence, &shared, effects);
+        for (uint32_t i = 0; i < count; i++) {
+            delivery_take(m, &effects[i]);
+        }
     }
 }
 
@@ -282,7 +320,9 @@ static void expire_due(struct model *m)
 static void step(struct model *m)
 {
     uint64_t dice = wp_prng_below(&m->prng, 100);
-    if (dice < 35) {
+    if (dice < 5) {
+        copies_new(m);
+    } else if (dice < 35) {
         message_new(m);
     } else if (dice < 60) {
         acknowledge_some(m);

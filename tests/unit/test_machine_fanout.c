@@ -167,6 +167,97 @@ static void test_team_message_reaches_its_members_of_now(void **state)
     fixture_fini(&f);
 }
 
+/* Whether the store has what each of the members would be sent: the message of that id. */
+static void assert_copies(
+    struct fixture *f, const uint64_t *mailboxes, size_t count, const uint8_t id[16], uint64_t body)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct wp_pending pending;
+        uint8_t found[16];
+        assert_true(
+            wp_machine_next_pending(f->machine, mailboxes[i], 1, WP__LANE__ROUTINE, 0, f->time_ms, &pending));
+        assert_int_equal(pending.body, body);
+        assert_true(fixture_record_id(f, mailboxes[i], WP__LANE__ROUTINE, &pending, found));
+        assert_memory_equal(found, id, 16);
+    }
+}
+
+/* One body for all members, until the last of them has it; over a restart and a crash alike. */
+static void test_copies_share_one_body(void **state)
+{
+    (void)state;
+    static const char *const users[] = {"ann", "bob", "cyd", "dan"};
+    struct fixture f;
+    begin(&f);
+    const uint64_t boxes[] = {
+        fixture_user(&f, "bob", 1), fixture_user(&f, "cyd", 1), fixture_user(&f, "dan", 2)};
+    team(&f, "icu", users, 4);
+    struct message message = {.recipient = "icu", .to_team = true, .body_size = 100, .ttl_ms = HOUR_MS};
+    assert_int_equal(fixture_send(&f, &ann, &message)->error, WP_OK);
+    assert_int_equal(fixture_rows(&f, WP_KEY_MESSAGE), 0);
+    assert_int_equal(fixture_rows(&f, WP_KEY_BODY), 1);
+    assert_int_equal(f.applied.appended[2].body, 1);
+    assert_int_equal(fixture_messages(&f), 3);
+    assert_copies(&f, boxes, 3, message.id, 1);
+    fixture_acknowledge_one(&f, boxes[0], 1, WP__LANE__ROUTINE, 1);
+    fixture_restart(&f);
+    assert_copies(&f, boxes + 1, 2, message.id, 1);
+    fixture_acknowledge_one(&f, boxes[1], 1, WP__LANE__ROUTINE, 1);
+    fixture_acknowledge_one(&f, boxes[2], 2, WP__LANE__ROUTINE, 1); /* the other device of dan waits */
+    fixture_crash(&f, 7);
+    assert_copies(&f, boxes + 2, 1, message.id, 1);
+    fixture_acknowledge_one(&f, boxes[2], 1, WP__LANE__ROUTINE, 1);
+    assert_int_equal(fixture_rows(&f, WP_KEY_BODY), 0);
+    assert_int_equal(fixture_messages(&f), 0);
+    fixture_restart(&f); /* the number is not given out again, although nothing names it */
+    memset(message.id, 0, sizeof message.id);
+    assert_int_equal(fixture_send(&f, &ann, &message)->error, WP_OK);
+    assert_copies(&f, boxes, 3, message.id, 2);
+    f.time_ms += 2ull * HOUR_MS;
+    assert_int_equal(fixture_expire_now(&f, 2)->expire.expired, 2);
+    assert_int_equal(fixture_rows(&f, WP_KEY_BODY), 1);
+    assert_int_equal(fixture_expire_now(&f, 100)->expire.expired, 1);
+    assert_int_equal(fixture_rows(&f, WP_KEY_BODY), 0);
+    fixture_fini(&f);
+}
+
+/* Nobody took a copy: nothing is put. A direct message between copies keeps a record of its own, and a range
+ * of records that goes does not touch the copies between. */
+static void test_bodies_and_records_do_not_touch_each_other(void **state)
+{
+    (void)state;
+    static const char *const users[] = {"ann", "bob", "nobody"};
+    static const char *const nobody[] = {"ann", "nobody"};
+    struct fixture f;
+    begin(&f);
+    team(&f, "none", nobody, 2);
+    assert_int_equal(send_team(&f, "none", 10)->error, WP_OK);
+    assert_int_equal(fixture_rows(&f, WP_KEY_BODY), 0);
+    uint64_t bob = fixture_user(&f, "bob", 1);
+    team(&f, "icu", users, 3);
+    uint64_t positions[60];
+    uint32_t count = 0;
+    for (uint64_t position = 1; position <= 61; position++) {
+        if (position == 30) {
+            assert_int_equal(send_team(&f, "icu", 10)->error, WP_OK);
+        } else {
+            fixture_fill(&f, &ann, "bob", WP__LANE__ROUTINE, 1);
+            positions[count++] = position;
+        }
+    }
+    assert_int_equal(fixture_rows(&f, WP_KEY_MESSAGE), 60);
+    fixture_begin(&f);
+    fixture_acknowledge(&f, bob, 1, WP__LANE__ROUTINE, positions, count);
+    fixture_apply(&f);
+    assert_int_equal(fixture_rows(&f, WP_KEY_MESSAGE), 0);
+    assert_int_equal(fixture_rows(&f, WP_KEY_BODY), 1);
+    assert_string_equal(fixture_pending(&f, bob, 1, WP__LANE__ROUTINE), "30+");
+    fixture_restart(&f);
+    fixture_acknowledge_one(&f, bob, 1, WP__LANE__ROUTINE, 30);
+    assert_int_equal(fixture_rows(&f, WP_KEY_BODY), 0);
+    fixture_fini(&f);
+}
+
 /* Copies and direct messages of one entry are told in the order of their positions. */
 static void test_rows_of_an_entry_are_told_in_their_order(void **state)
 {
@@ -580,6 +671,8 @@ int main(void)
         cmocka_unit_test(test_team_members_come_and_go),
         cmocka_unit_test(test_team_has_a_bound),
         cmocka_unit_test(test_team_message_reaches_its_members_of_now),
+        cmocka_unit_test(test_copies_share_one_body),
+        cmocka_unit_test(test_bodies_and_records_do_not_touch_each_other),
         cmocka_unit_test(test_rows_of_an_entry_are_told_in_their_order),
         cmocka_unit_test(test_only_members_send_and_a_repeat_is_known),
         cmocka_unit_test(test_team_message_is_refused_where_it_would_be_too_much),

@@ -80,6 +80,7 @@ struct run {
     uint32_t copies;
     uint32_t receipts;
     uint32_t owed;
+    uint64_t shared; /* copies that took no record of their own */
     uint32_t taken;
     uint32_t dropped;
 };
@@ -753,6 +754,17 @@ static void check_teams(struct run *run)
     expect(run, "teams", check.teams, teams);
 }
 
+/* What would be delivered is the message, also when its body is shared. */
+static void check_record(
+    struct run *run, uint32_t user, const struct model_message *message, const struct wp_pending *pending)
+{
+    uint8_t id[16] = {0};
+    uint64_t mailbox = run->model.users[user].mailbox;
+    expect(run, "body", pending->body, message->body);
+    expect(run, "record there", fixture_record_id(&run->f, mailbox, (Wp__Lane)message->lane, pending, id), 1);
+    expect(run, "record of the message", (uint64_t)memcmp(id, message->id, 16), 0);
+}
+
 static void check_device(struct run *run, uint32_t user, uint32_t device)
 {
     uint64_t mailbox = run->model.users[user].mailbox;
@@ -772,6 +784,8 @@ static void check_device(struct run *run, uint32_t user, uint32_t device)
             expect(run, "pending size", pending.size, next->size);
             if (lane == WP__LANE__RECEIPT) {
                 check_receipt(run, user, next);
+            } else {
+                check_record(run, user, next, &pending);
             }
             expect(run, "pending expiry", pending.expires_ms, next->expires_ms);
             expect(run, "pending sent before", pending.sent_before,
@@ -815,7 +829,12 @@ static void check_state(struct run *run)
     expect(run, "messages", totals.messages, kept);
     expect(run, "bytes", totals.bytes, bytes);
     expect(run, "users", totals.users, run->model.mailboxes);
-    expect(run, "message rows", fixture_rows(&run->f, WP_KEY_MESSAGE), kept);
+    uint64_t copies;
+    uint64_t bodies = model_bodies(&run->model, &copies);
+    expect(run, "message rows", fixture_rows(&run->f, WP_KEY_MESSAGE), kept - copies);
+    expect(run, "bodies", totals.bodies, bodies);
+    expect(run, "body rows", fixture_rows(&run->f, WP_KEY_BODY), bodies);
+    run->shared += copies - bodies;
     expect(run, "receipts", totals.receipts, receipts);
     expect(run, "more index rows than rows", fixture_rows(&run->f, WP_KEY_INDEX) > kept + receipts, 0);
     expect(run, "journal rows over the window", fixture_rows(&run->f, WP_KEY_JOURNAL) > 5, 0);
@@ -911,6 +930,7 @@ struct coverage {
     uint32_t set_aside;
     uint32_t inactive;
     uint32_t idle, copies, receipts, owed, taken, dropped;
+    uint64_t shared;
 };
 
 static uint32_t shard_of(const void *context, uint32_t person)
@@ -964,6 +984,7 @@ static void run_seed(unsigned long seed, struct coverage *coverage)
     coverage->owed += run->owed;
     coverage->taken += run->taken;
     coverage->dropped += run->dropped;
+    coverage->shared += run->shared;
     for (uint32_t shard = 1; shard <= MODEL_SHARDS; shard++) {
         for (uint32_t i = 0; i < SOURCE_ITEMS; i++) {
             free(run->sources[shard].items[i].ends);
@@ -1000,6 +1021,7 @@ static void test_against_the_model(void **state)
     assert_true(coverage.owed > 100);
     assert_true(coverage.taken > 100);
     assert_true(coverage.dropped > 10);
+    assert_true(coverage.shared > 100);
     static const int reached[] = {WP_E_RESEND, WP_E_STALE_EPOCH, WP_E_BODY_TOO_LARGE, WP_E_UNKNOWN_RECIPIENT,
         WP_E_EXPIRY_TOO_LONG, WP_E_ID_TOO_OLD, WP_E_ID_IN_FUTURE, WP_E_SEEN_FULL, WP_E_RATE,
         WP_E_MAILBOX_FULL, WP_E_DENIED, WP_E_EXISTS, WP_E_NOT_FOUND};
