@@ -252,6 +252,28 @@ def test_a_team_of_5000(make_playground):
         assert [m.payload for m in member_drain(playground, who[name], quiet_s=0.3)] == [b"x" * 500]
 
 
+def test_copies_and_messages_of_ones_own_come_in_order_after_a_restart(make_playground):
+    """What waits for a member is part records of its own, part bodies that the members share: read back from the disk
+    they come in the order in which they were accepted, to each member once."""
+    playground = make_playground()
+    who = people(playground, ["ann", "bob", "cyd"])
+    make_team(playground, "icu", ["ann", "bob", "cyd"])
+    expected = {"bob": [], "cyd": []}
+    with Device(playground.endpoint(), *who["ann"]) as sender:
+        for number in range(90):  # more than one read takes
+            to_team = number % 3 == 0
+            text = f"{number} " + "x" * 300
+            assert sender.publish(None if to_team else "bob", text, topic=team_topic("icu") if to_team else None).code == 0
+            expected["bob"].append(text.encode())
+            expected["cyd"] += [text.encode()] if to_team else []
+    playground.restart("router-1")
+    for name, bodies in expected.items():
+        assert [m.payload for m in member_drain(playground, who[name])] == bodies
+    wait_until(lambda: playground.metric("router-1", "wardpost_router_queued_messages") == 0, 10, "nothing left")
+    for name in expected:
+        assert member_drain(playground, who[name], quiet_s=0.3) == []
+
+
 class Collector(threading.Thread):
     """Keeps a device connected through whatever happens and counts what it acknowledged, by id."""
 
