@@ -186,13 +186,12 @@ int wp_group_handle_update(struct wp_group *group, const struct wp_replica_updat
         group->callbacks.snapshot_needed(group->callbacks.context, update->snapshot_to[i],
             wp_replica_term(group->replica), update->snapshot_index);
     }
-#if WP_BUG == 14 /* counted as durable when handed over, not when synced */
-    if (!error && update->write && !wp_replica_parked(group->replica)) {
+    /* 14: counted as durable when handed over, not when synced */
+    if (WP_BUG == 14 && !error && update->write && !wp_replica_parked(group->replica)) {
         struct wp_replica_update early;
         error = wp_replica_persisted(group->replica, 0, update->write, &early);
         return error ? error : wp_group_handle_update(group, &early);
     }
-#endif
     if (error || wp_replica_parked(group->replica)) {
         return error;
     }

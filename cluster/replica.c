@@ -314,13 +314,10 @@ uint64_t wp_replica_leader(const struct wp_replica *replica)
 
 uint64_t wp_replica_commit_index(const struct wp_replica *replica)
 {
-#if WP_BUG == 11 /* apply before commit */
-    return replica->stored;
-#elif WP_BUG == 15 /* apply before durable locally */
-    return replica->commit_seen;
-#else
+    if (WP_BUG == 11 || WP_BUG == 15) { /* 11: apply before commit; 15: apply before durable locally */
+        return WP_BUG == 11 ? replica->stored : replica->commit_seen;
+    }
     return replica->commit_seen < replica->stored ? replica->commit_seen : replica->stored;
-#endif
 }
 
 uint64_t wp_replica_durable_index(const struct wp_replica *replica)

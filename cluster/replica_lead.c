@@ -61,9 +61,7 @@ static void echoes_prune(struct wp_replica *replica)
 
 void wp_replica_lead_echo(struct wp_replica *replica, uint64_t from, uint64_t stamp_ms)
 {
-#if WP_BUG == 20 /* a lease from the time of receipt */
-    stamp_ms = replica->now_ms;
-#endif
+    stamp_ms = WP_BUG == 20 ? replica->now_ms : stamp_ms; /* 20: a lease from the time of receipt */
     struct wp_lead *lead = lead_of_term(replica);
     if (lead->term == 0 || !wp_membership_find(&replica->membership, from)) {
         return;

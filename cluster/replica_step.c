@@ -272,9 +272,7 @@ static int observe_hard_state(struct wp_replica *replica)
     replica->hard = hard;
     replica->update.hard_changed = true;
     replica->update.hard = hard;
-#if WP_BUG == 10 /* vote not persisted */
-    replica->update.hard.voted_for = 0;
-#endif
+    replica->update.hard.voted_for = WP_BUG == 10 ? 0 : hard.voted_for; /* 10: vote not persisted */
     replica->parked_write = wp_replica_write_number(replica);
     return WP_OK;
 }
@@ -332,13 +330,9 @@ int wp_replica_observe(struct wp_replica *replica)
     if (raft->commit_index > last) {
         return breach(replica, "the commit index lies beyond the log");
     }
-#if WP_BUG == 12 /* commit index may go back */
-    replica->commit_seen = raft->commit_index;
-#else
-    if (raft->commit_index > replica->commit_seen) {
+    if (raft->commit_index > replica->commit_seen || WP_BUG == 12) { /* 12: commit index may go back */
         replica->commit_seen = raft->commit_index;
     }
-#endif
     return observe_membership(replica);
 }
 

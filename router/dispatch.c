@@ -49,7 +49,7 @@ int wp_dispatch_create(const struct wp_dispatch_config *config, const struct wp_
 void wp_attachment_free(struct attachment *attachment)
 {
     for (int lane = 0; lane < (int)WP_SEQUENCE_COUNT; lane++) {
-        wp_positions_fini(&attachment->lanes[lane].skip);
+        wp_dispatch_positions_fini(&attachment->lanes[lane].skip);
     }
     free(attachment->flights.slots);
     free(attachment);
@@ -208,7 +208,7 @@ void wp_dispatch_destroy(struct wp_dispatch **handle)
             next = node->next;
             struct device *device = WP_MAP_OBJECT(node, struct device, node);
             for (int lane = 0; lane < (int)WP_SEQUENCE_COUNT; lane++) {
-                wp_positions_fini(&device->lanes[lane].acknowledged);
+                wp_dispatch_positions_fini(&device->lanes[lane].acknowledged);
             }
             free(device);
         }

@@ -59,7 +59,7 @@ bool wp_positions_have(const struct positions *sorted, uint64_t sequence)
            bsearch(&sequence, sorted->items, sorted->count, sizeof(*sorted->items), position_compare) != NULL;
 }
 
-void wp_positions_fini(struct positions *positions)
+void wp_dispatch_positions_fini(struct positions *positions)
 {
     free(positions->items);
     *positions = (struct positions){0};
@@ -89,7 +89,7 @@ void wp_dispatch_device_settle(struct wp_dispatch *dispatch, struct device *devi
         return;
     }
     for (int lane = 0; lane < (int)WP_SEQUENCE_COUNT; lane++) {
-        wp_positions_fini(&device->lanes[lane].acknowledged);
+        wp_dispatch_positions_fini(&device->lanes[lane].acknowledged);
     }
     wp_map_remove(&dispatch->devices, &device->node);
     free(device);

@@ -131,7 +131,7 @@ static bool lane_next(
         if (!dispatch->index.next_pending(dispatch->index.context, at->device->mailbox, at->device->number,
                 lane, at->lanes[lane].after, dispatch->leader_ms, ret_pending)) {
             at->lanes[lane].waiting = false;
-            wp_positions_fini(&at->lanes[lane].skip);
+            wp_dispatch_positions_fini(&at->lanes[lane].skip);
             return false;
         }
         if (!wp_positions_have(&at->lanes[lane].skip, ret_pending->sequence)) {

@@ -138,7 +138,7 @@ void wp_flights_close(struct flights *flights, struct flight *flight);
 int wp_positions_push(struct positions *positions, uint64_t sequence);
 void wp_positions_sort(struct positions *positions);
 bool wp_positions_have(const struct positions *sorted, uint64_t sequence);
-void wp_positions_fini(struct positions *positions);
+void wp_dispatch_positions_fini(struct positions *positions);
 void wp_dispatch_gather(struct wp_dispatch *dispatch, struct device *device);
 /* The position was sent to the device: the cursor is to know. */
 void wp_dispatch_sent(struct wp_dispatch *dispatch, struct device *device, uint32_t lane, uint64_t sequence);

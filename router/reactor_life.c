@@ -149,12 +149,8 @@ const char *wp_reactor_endpoint(const struct wp_reactor *reactor)
     return reactor->endpoint;
 }
 
-static void *reactor_run(void *context)
+void wp_reactor_begin(struct wp_reactor *reactor)
 {
-    struct wp_reactor *reactor = context;
-    char name[16]; /* seen in top -H and in a debugger */
-    snprintf(name, sizeof(name), "reactor-%u", reactor->config.index);
-    pthread_setname_np(pthread_self(), name);
     wp_reactor_clock(reactor);
     wp_reactor_time(reactor);
     for (struct shard *shard = wp_group_next(reactor, NULL); shard && !reactor->failed;
@@ -164,6 +160,15 @@ static void *reactor_run(void *context)
             wp_reactor_fail(reactor, error, "starting a group");
         }
     }
+}
+
+static void *reactor_run(void *context)
+{
+    struct wp_reactor *reactor = context;
+    char name[16]; /* seen in top -H and in a debugger */
+    snprintf(name, sizeof(name), "reactor-%u", reactor->config.index);
+    pthread_setname_np(pthread_self(), name);
+    wp_reactor_begin(reactor);
     uv_run(&reactor->loop, UV_RUN_DEFAULT);
     return NULL;
 }

@@ -31,19 +31,11 @@ int wp_record_open(enum wp_record_family family, struct wp_slice key, struct wp_
         return WP_E_CORRUPT;
     }
     struct wp_slice content = {record.data + WP_RECORD_HEADER_SIZE, record.size - WP_RECORD_HEADER_SIZE};
-#if WP_BUG != 3
-    if (record.data[0] != WP_RECORD_VERSION) {
-        return WP_E_CORRUPT;
-    }
     uint64_t sum = record_sum(family, key, wp_slice(content.data, meta_size),
         wp_slice(content.data + meta_size, content.size - meta_size));
-    if (sum != wp_get_u64le(record.data + 1)) {
+    if (WP_BUG != 3 && (record.data[0] != WP_RECORD_VERSION || sum != wp_get_u64le(record.data + 1))) {
         return WP_E_CORRUPT;
     }
-#else
-    (void)family;
-    (void)key;
-#endif
     *ret_content = content;
     return WP_OK;
 }

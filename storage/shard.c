@@ -13,13 +13,13 @@ struct wp_state_iter *wp_state_view_create(
     uint8_t to[WP_STATE_SHARD_SIZE];
     wp_put_u32be(from, shard);
     wp_put_u32be(to, shard + 1);
-#if WP_BUG == 4 /* a snapshot without the group's own row: its membership */
-    uint8_t after[WP_STATE_SHARD_SIZE + 1];
-    wp_put_u32be(after, shard);
-    after[4] = 1;
-    return store->body->view_create(
-        store, wp_slice(after, sizeof after), wp_slice(to, sizeof to), shard, ret_index, ret_term);
-#endif
+    if (WP_BUG == 4) { /* a snapshot without the group's own row: its membership */
+        uint8_t after[WP_STATE_SHARD_SIZE + 1];
+        wp_put_u32be(after, shard);
+        after[4] = 1;
+        return store->body->view_create(
+            store, wp_slice(after, sizeof after), wp_slice(to, sizeof to), shard, ret_index, ret_term);
+    }
     return store->body->view_create(
         store, wp_slice(from, sizeof from), wp_slice(to, sizeof to), shard, ret_index, ret_term);
 }

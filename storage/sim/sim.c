@@ -169,8 +169,7 @@ static void taken_complete(struct taken *taken)
     }
 }
 
-#if WP_BUG == 1
-/* Acknowledges what is not synced; the sync itself comes with the next call. */
+/* Bug 1. Acknowledges what is not synced; the sync itself comes with the next call. */
 static void pending_complete_early(struct sim_store *store, uint32_t count)
 {
     struct taken taken;
@@ -182,7 +181,6 @@ static void pending_complete_early(struct sim_store *store, uint32_t count)
     taken_complete(&taken);
     wp_buffer_free(&taken.writes);
 }
-#endif
 
 int wp_sim_sync(struct wp_store *base, uint32_t count)
 {
@@ -193,17 +191,13 @@ int wp_sim_sync(struct wp_store *base, uint32_t count)
     if (error != WP_OK || count == 0) {
         return error;
     }
-#if WP_BUG == 1
-    if (!((struct sim_pending *)(void *)store->pending.data)->completed) {
+    if (WP_BUG == 1 && !((struct sim_pending *)(void *)store->pending.data)->completed) {
         pending_complete_early(store, count);
         return WP_OK;
     }
-#endif
-#if WP_BUG != 2
-    if (store->sync_error != WP_OK) {
+    if (WP_BUG != 2 && store->sync_error != WP_OK) {
         return wp_store_fail(base, store->sync_error, "instance log, write: injected");
     }
-#endif
     struct taken taken;
     pending_take(store, count, &taken);
     if (store->sync_error == WP_OK) {
