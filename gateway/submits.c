@@ -56,9 +56,7 @@ struct shard {
     struct ready_list ready[LANE_COUNT];
     uint32_t budget[LANE_COUNT]; /* what is left of 8:4:1 */
     struct entry *oldest, *youngest;
-    struct wp_stream *offered;          /* what wp_submits_next gave */
-    struct wp_stream *failing;          /* of which an entry was given up, and so is what stood behind it: */
-    uint64_t failing_after, failing_to; /* numbers of PUBLISHes */
+    struct wp_stream *offered; /* what wp_submits_next gave */
     uint64_t waiting_bytes;
     uint64_t retry_ms;
     uint64_t answered_ms; /* when it last answered one for good */
@@ -235,9 +233,6 @@ void wp_stream_close(struct wp_submits *submits, struct wp_stream **stream)
     struct shard *shard = shard_get(submits, (*stream)->shard);
     if (shard->offered == *stream) {
         shard->offered = NULL;
-    }
-    if (shard->failing == *stream) {
-        shard->failing = NULL;
     }
     free(*stream);
     *stream = NULL;
@@ -445,36 +440,10 @@ void wp_submits_shard_found(struct wp_submits *submits, uint32_t shard_number)
     shard_get(submits, shard_number)->retry_ms = 0;
 }
 
-static void give_up(
-    struct wp_submits *submits, struct entry *entry, int error, struct wp_submit_answer *ret_answer)
-{
-    *ret_answer = (struct wp_submit_answer){entry->stream->owner, entry->publish, error, 0};
-    entry_remove(submits, entry);
-}
-
-/* The next of those that stood behind an entry that was given up; NULL: none is left. */
-static struct entry *failing_next(struct shard *shard)
-{
-    struct entry *entry = shard->failing ? shard->failing->first : NULL;
-    while (entry && entry->publish <= shard->failing_after) {
-        entry = entry->next;
-    }
-    if (!entry || entry->publish > shard->failing_to) {
-        shard->failing = NULL;
-        return NULL;
-    }
-    return entry;
-}
-
 bool wp_submits_give_up(struct wp_submits *submits, uint32_t shard_number, bool up, uint64_t now_ms,
     struct wp_submit_answer *ret_answer)
 {
     struct shard *shard = shard_get(submits, shard_number);
-    struct entry *behind = failing_next(shard);
-    if (behind) {
-        give_up(submits, behind, WP_E_UNAVAILABLE, ret_answer);
-        return true;
-    }
     for (struct entry *entry = shard->oldest; entry; entry = entry->younger) {
         uint64_t age_ms = now_ms - entry->pushed_ms;
         if (age_ms < WP_SUBMIT_WAIT_MS) {
@@ -482,10 +451,9 @@ bool wp_submits_give_up(struct wp_submits *submits, uint32_t shard_number, bool 
         }
         bool waits = (entry->ticket == 0 || !up) && now_ms - shard->answered_ms >= WP_SUBMIT_WAIT_MS;
         if (waits || age_ms >= WP_SUBMIT_ANSWER_MS) {
-            shard->failing = entry->stream;
-            shard->failing_after = entry->publish;
-            shard->failing_to = entry->stream->last->publish;
-            give_up(submits, entry, waits ? WP_E_UNAVAILABLE : WP_E_TIMEOUT, ret_answer);
+            *ret_answer = (struct wp_submit_answer){
+                entry->stream->owner, entry->publish, waits ? WP_E_UNAVAILABLE : WP_E_TIMEOUT, 0};
+            entry_remove(submits, entry);
             return true;
         }
     }

@@ -57,6 +57,14 @@ struct sim_message *sim_history_find(const uint8_t id[WP_UUID_SIZE])
     return place ? &messages[place - 1] : NULL;
 }
 
+void sim_history_sent_again(uint32_t sender)
+{
+    for (uint32_t i = message_count; i > 0; i--) {
+        struct sim_message *message = &messages[i - 1];
+        message->again = message->again || (message->sender == sender && message->state == SIM_UNKNOWN);
+    }
+}
+
 void sim_history_show(uint32_t device, const uint8_t id[WP_UUID_SIZE], uint64_t accepted_ms, bool dup)
 {
     struct sim_message *message = sim_history_find(id);
@@ -78,7 +86,7 @@ void sim_history_show(uint32_t device, const uint8_t id[WP_UUID_SIZE], uint64_t 
         sim_breach("I3", "device %u shows message %u twice", device, (unsigned)(message - messages));
     }
     uint64_t *last = &last_shown[device][message->stream];
-    if (!dup && message->number + 1 < *last) {
+    if (!dup && !message->again && message->number + 1 < *last) {
         sim_breach("I2", "device %u shows message %u (number %llu of its stream) after number %llu", device,
             (unsigned)(message - messages), (unsigned long long)message->number,
             (unsigned long long)*last - 1);

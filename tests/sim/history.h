@@ -19,6 +19,7 @@ struct sim_message {
     uint32_t ttl_s;      /* 0: the default, which outlives every run */
     uint64_t published_us;
     enum { SIM_UNKNOWN, SIM_ACCEPTED, SIM_REFUSED } state;
+    bool again;          /* its sender had to send it over another connection: order is not promised any more */
     uint64_t surfaced; /* devices that showed it */
     uint32_t place;    /* in the order of sending */
 };
@@ -26,6 +27,8 @@ struct sim_message {
 struct sim_message *sim_history_add(void);
 /* NULL: nobody sent it. */
 struct sim_message *sim_history_find(const uint8_t id[WP_UUID_SIZE]);
+/* The device sends everything again that it has no answer to. */
+void sim_history_sent_again(uint32_t sender);
 /* A device shows a message for the first time. */
 void sim_history_show(uint32_t device, const uint8_t id[WP_UUID_SIZE], uint64_t accepted_ms, bool dup);
 /* A sender is told how a message ended for a person. */

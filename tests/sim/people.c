@@ -166,6 +166,7 @@ static void wire_write(struct device *device)
 
 static void go_offline(struct device *device, uint64_t for_us)
 {
+    sim_trace("device %u goes offline", device->index);
     sim_wire_cut(&device->wire);
     wp_connection_lost(device->connection);
     device->subscribing = false;
@@ -286,6 +287,8 @@ static void go_online(struct device *device)
     const struct sim_wire_owner owner = {device, on_wire_data, on_wire_lost};
     device->gateway = sim_chance(300) ? (uint32_t)sim_random(sim_cluster.gateway_count) : device->gateway;
     device->wire = sim_wire_connect(&sim_cluster.gateways[device->gateway], &owner);
+    sim_trace("device %u (%s) connects to gateway-%u", device->index, device->username, device->gateway + 1);
+    sim_history_sent_again(device->index);
     wp_connection_open(device->connection, sim_now_us() / 1000);
     wire_write(device);
     device->gateway = (device->gateway + 1) % sim_cluster.gateway_count; /* for the next time */
