@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "router/overview.h"
 
 /* A leadership is given to the replica that should have it at most so often, and not before it settled. */
 #define SPREAD_MS 2000u
@@ -42,9 +43,34 @@ static uint64_t preferred(const struct shard *shard)
     return wanted->count ? wanted->ids[turn % wanted->count] : 0;
 }
 
+/* Whether all replicas of the node are in step: one that fills its shards would lead slowly. Of groups that
+ * another reactor of this node leads nothing is known here. */
+static bool node_in_step(struct wp_reactor *reactor, uint32_t node)
+{
+    const struct wp_roster *roster = reactor->roster;
+    struct wp_overview_group group;
+    for (uint32_t number = 1; number <= roster->shard_count; number++) {
+        uint64_t id = wp_roster_replica(roster, number, node);
+        bool here = wp_reactor_of(number, reactor->config.reactor_count) == reactor->config.index;
+        wp_reactor_overview_group(reactor, number, &group);
+        if (id == 0 || (!here && group.leader == 0)) {
+            continue;
+        }
+        bool in_step = false;
+        for (uint32_t i = 0; i < group.member_count; i++) {
+            const struct wp_overview_member *member = &group.members[i];
+            in_step = in_step || (member->replica == id && member->has_lag && member->lag <= SPREAD_LAG_MAX);
+        }
+        if (!in_step) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool spread_due(const struct shard *shard)
 {
-    const struct wp_reactor *reactor = shard->reactor;
+    struct wp_reactor *reactor = shard->reactor;
     uint64_t to = preferred(shard);
     if (to == 0 || to == shard->replica || reactor->mono_ms < shard->leading_ms + SPREAD_SETTLED_MS) {
         return false;
@@ -55,7 +81,8 @@ static bool spread_due(const struct shard *shard)
         wp_report_of_group(reactor, wp_raft_id_node(to), shard->number, WP_REPORT_FRESH_MS);
     return member && member->role == WP_MEMBER_VOTER && report && report->replica == to &&
            report->last_index + SPREAD_LAG_MAX >= wp_replica_last_index(wp_group_replica(shard->group)) &&
-           wp_router_up(reactor, wp_raft_id_node(to), shard->number);
+           wp_router_up(reactor, wp_raft_id_node(to), shard->number) &&
+           node_in_step(reactor, wp_raft_id_node(to));
 }
 
 void wp_leads_tick(struct wp_reactor *reactor)

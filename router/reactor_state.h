@@ -156,6 +156,7 @@ struct shard {
     struct replica_change *change; /* it is being closed, wiped or begun (reactor_replica.c): nobody else
                                       opens it; `group` is NULL */
     bool replacing;                /* it is closed while a snapshot is installed; `group` is NULL */
+    uint64_t installed_ms;         /* when one was; 0 = never */
     uint64_t unwanted_ms;          /* since when it seems that this replica was removed; 0 = it does not */
     uint64_t steps_ms;             /* last look of reactor_reconcile.c */
 };

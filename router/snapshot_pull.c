@@ -23,6 +23,7 @@
 #define PROGRESS_MS_MAX 60000u
 #define ASK_AGAIN_MS 2000u
 #define AFTER_FAILURE_MS 5000u
+#define AFTER_INSTALL_MS 2000u
 #define CHUNK_ARENA_BYTES (16u * 1024 * 1024)
 
 static void pull_free(struct snapshot_pull *pull)
@@ -118,6 +119,13 @@ static int pull_connect(struct snapshot_pull *pull, const struct wp_roster_node 
     return error;
 }
 
+/* An offer may have been under way while the shard was closed: the leader has not heard yet where we stand
+ * now. */
+static bool just_installed(const struct shard *shard)
+{
+    return shard->installed_ms && shard->reactor->mono_ms < shard->installed_ms + AFTER_INSTALL_MS;
+}
+
 void wp_snapshot_offer_take(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message)
 {
     const Wp__SnapshotOffer *offer = (const Wp__SnapshotOffer *)message;
@@ -126,7 +134,7 @@ void wp_snapshot_offer_take(struct wp_reactor *reactor, struct peer *peer, const
     if (!shard || !node || offer->to != shard->replica || wp_raft_id_node(offer->from) != peer->node ||
         !wp_roster_counts(reactor->roster, offer->from) || offer->term < wp_group_term(shard->group) ||
         offer->index <= wp_group_applied_index(shard->group) || reactor->snapshots.pull ||
-        reactor->stopping || reactor->mono_ms < reactor->snapshots.pull_from_ms) {
+        reactor->stopping || reactor->mono_ms < reactor->snapshots.pull_from_ms || just_installed(shard)) {
         return; /* outdated, or later: it is offered again */
     }
     struct snapshot_pull *pull = calloc(1, sizeof(*pull));

@@ -90,6 +90,7 @@ static void replace_after(uv_work_t *work, int status)
         return;
     }
     if (!pull->error) {
+        shard->installed_ms = reactor->mono_ms;
         wp_metric_add(WP_M_SNAPSHOTS_INSTALLED, 1);
         wp_log(WP_LOG_INFO, "snapshot_installed", "shard=%u index=%llu rows=%llu bytes=%llu duration_ms=%llu",
             pull->group, (unsigned long long)pull->index, (unsigned long long)pull->row_count,
