@@ -5,6 +5,7 @@
  * own. All files are ingested in one call, which is one edit of RocksDB's manifest. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,12 +16,15 @@
 #include "storage/rocks/rocks.h"
 
 #define FILES_MAX 4096u
+#define SPREAD_BYTES (1u << 20)
 
 struct rocks_install {
     struct wp_state_install base;
     rocksdb_envoptions_t *env_options;
     rocksdb_sstfilewriter_t *writer; /* NULL between files */
+    int file;                        /* of the writer, to have it written back meanwhile; -1 = none */
     uint64_t file_bytes;
+    uint64_t spread_bytes; /* of file_bytes whose write-back was begun */
     uint32_t file_count;
     bool marked;            /* the next open needs the files */
     struct wp_buffer value; /* header and value of one row */
@@ -77,8 +81,27 @@ int rocks_install_create(struct wp_store *base, uint32_t shard, struct wp_state_
     install->base.store = base;
     install->base.shard = shard;
     install->env_options = rocksdb_envoptions_create();
+    install->file = -1;
     *ret_install = &install->base;
     return WP_OK;
+}
+
+/* The disk is shared with syncs that somebody waits for: a file is written back while it grows, a piece at a
+ * time, and the next rows wait for the piece before. Only an attempt; the sync at the end is what counts. */
+static void file_spread(struct rocks_install *install)
+{
+    if (install->file >= 0 && install->file_bytes - install->spread_bytes >= SPREAD_BYTES) {
+        install->spread_bytes = install->file_bytes;
+        (void)sync_file_range(install->file, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE);
+    }
+}
+
+static void file_forget(struct rocks_install *install)
+{
+    if (install->file >= 0) {
+        close(install->file);
+        install->file = -1;
+    }
 }
 
 static int file_finish(struct rocks_install *install)
@@ -88,6 +111,7 @@ static int file_finish(struct rocks_install *install)
     if (install->writer == NULL) {
         return WP_OK;
     }
+    file_forget(install);
     rocksdb_sstfilewriter_finish(install->writer, &text); /* syncs the file */
     rocksdb_sstfilewriter_destroy(install->writer);
     install->writer = NULL;
@@ -105,8 +129,9 @@ static int file_begin(struct rocks_install *install)
     file_path(store, install->base.shard, install->file_count, path);
     install->writer = rocksdb_sstfilewriter_create(install->env_options, store->state_options);
     install->file_count++;
-    install->file_bytes = 0;
+    install->file_bytes = install->spread_bytes = 0;
     rocksdb_sstfilewriter_open(install->writer, path, &text);
+    install->file = text == NULL ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     return text != NULL ? rocks_error(store, "file of an installation, open", &text) : WP_OK;
 }
 
@@ -120,6 +145,7 @@ static int row_put(struct rocks_install *install, const char *key, size_t key_si
     char *text = NULL;
     rocksdb_sstfilewriter_put(install->writer, key, key_size, (const char *)record.data, record.size, &text);
     install->file_bytes += key_size + record.size;
+    file_spread(install);
     return text != NULL ? rocks_error(store, "file of an installation, write", &text) : WP_OK;
 }
 
@@ -242,6 +268,7 @@ void rocks_install_destroy(struct wp_state_install *base)
     if (install->writer != NULL) {
         rocksdb_sstfilewriter_destroy(install->writer);
     }
+    file_forget(install);
     for (uint32_t i = 0; i < install->file_count && !install->marked; i++) {
         char path[ROCKS_PATH_SIZE + 64];
         file_path((struct rocks_store *)base->store, base->shard, i, path);
