@@ -20,10 +20,11 @@ import time
 from conftest import BIN, SLOW, Playground, folder_for_playgrounds, wait_until
 
 ROUTERS = ["router-1", "router-2", "router-3"]
-AWAY = "router-2"
+AWAY, REPLACED = "router-2", "router-3"
 QUEUE_TTL_S = 86400  # longer than any run
-MOVED = ["wardpost_router_snapshots_installed_total", "wardpost_router_snapshots_failed_total",
-         "wardpost_router_snapshot_taken_bytes_total", "wardpost_router_log_bytes_total"]
+MOVED = {"snapshots": "wardpost_router_snapshots_installed_total", "snapshots_failed": "wardpost_router_snapshots_failed_total",
+         "snapshot_bytes": "wardpost_router_snapshot_taken_bytes_total", "log_bytes": "wardpost_router_log_bytes_total",
+         "log_entries": "wardpost_router_log_entries_total"}
 
 
 def bench(playground, scenario, prefix, *options, **popen):
@@ -75,15 +76,13 @@ def check_nothing_lost(what, result):
 
 
 def pass_messages(playground, count, window):
-    """So many messages to recipients that are online. Answers how many a second."""
+    """So many messages to recipients that are online."""
     out = playground.dir / "passing.json"
-    begin = time.monotonic()
     process = bench(playground, "online", "passing", "--messages", count, "--window", window, "--users", 500, "--warmup", 1,
                     "--seconds", 86400, "--json", out, stderr=subprocess.DEVNULL)
     assert process.wait() == 0, "the messages did not pass"
     result = json.loads(out.read_text())
     check_nothing_lost("passing", result)
-    return result["accepted_per_s"], time.monotonic() - begin
 
 
 def queue_messages(playground, count):
@@ -147,22 +146,8 @@ def level(playground, router, asked="router-1"):
 
 
 def moved(playground, router):
-    samples = playground.metrics(router)
-    return {name: sum(v for k, v in samples.items() if k == name or k.startswith(name + "{")) for name in MOVED}
-
-
-def catch_up(playground, online, name, begin, router, timeout_s):
-    """Calls begin() and waits until the router is level. Answers what that took and moved."""
-    online.lap(name)
-    at = time.monotonic()
-    begin()
-    wait_until(lambda: level(playground, router), timeout_s, f"{router} is level ({name})")
-    seconds = time.monotonic() - at
-    online.lap(f"after {name}")
-    figures = moved(playground, router)
-    time.sleep(5)
-    return {"name": name, "seconds": seconds, "snapshots": figures[MOVED[0]], "snapshots_failed": figures[MOVED[1]],
-            "snapshot_bytes": figures[MOVED[2]], "log_bytes": figures[MOVED[3]]}
+    """Since the router was started."""
+    return {name: playground.metric(router, metric) for name, metric in MOVED.items()}
 
 
 def digests(playground):
@@ -191,15 +176,15 @@ def check_digests(playground):
 
 def others_go(playground, queued, timeout_s):
     """Each router goes once, and those that stay serve everything."""
-    for router in members(playground):
+    routers = members(playground)
+    for router in routers:
         playground.kill(router)
-        rest = [other for other in members(playground) if other != router]
+        rest = [other for other in routers if other != router]
         wait_until(lambda: len(leading(playground, rest)) == 8, 30, f"service without {router}")
         held_now = sum(row["messages"] for row in leading(playground, rest).values())
         assert held_now >= queued, f"{held_now} of {queued} queued messages without {router}"
         playground.start(router)
-        asked = rest[0]
-        wait_until(lambda: level(playground, router, asked), timeout_s, f"{router} is level again")
+        wait_until(lambda: level(playground, router, rest[0]), timeout_s, f"{router} is level again")
 
 
 def empty(playground, router):
@@ -207,60 +192,96 @@ def empty(playground, router):
 
 
 def replace(playground, dead):
-    """A fourth router comes and takes the replicas of one that is dead."""
-    playground.ctl_json("playground", "router-add", timeout_s=120)
-    playground.info = playground.ctl_json("playground", "status")
+    """A fourth router comes and takes the replicas of one that is dead. Answers its name."""
+    added = playground.ctl_json("playground", "router-add", timeout_s=120)["node"]
+    playground.info = json.loads(playground.ctl("playground", "status", "-o", "json", check=None).stdout)
     playground.ctl("node", "replace", dead, check=None)
+    return added
+
+
+def removed(playground, router):
+    nodes = playground.admin("GET", "/v1/cluster")["nodes"]
+    return any(node["node"] == router and node["state"] == "removed" for node in nodes)
+
+
+class Run:
+    def __init__(self, playground, options):
+        self.playground, self.options = playground, options
+        self.report = {"options": vars(options), "catch_ups": [], "passed": []}
+        self.online, self.flood = Online(playground, options.rate, options.users), None
+
+    def away(self, name, router, count, harm=None):
+        """The router is away while so many messages pass."""
+        options = self.options
+        self.playground.kill(router)
+        self.online.lap(f"passing ({name})")
+        if harm:
+            harm(self.playground, router)
+        if self.flood:
+            self.flood.send_signal(signal.SIGSTOP)
+        pass_messages(self.playground, count, options.window)
+        self.report["passed"].append({"name": name, "messages": count})
+        if self.flood:
+            self.flood.send_signal(signal.SIGCONT)
+        time.sleep(min(2, options.settle))
+        self.online.lap(f"two routers ({name})")
+        time.sleep(options.two)
+
+    def catch_up(self, name, begin, router):
+        """Calls begin() and waits until the router is level; notes what that took and moved."""
+        self.online.lap(name)
+        at = time.monotonic()
+        begin()
+        wait_until(lambda: level(self.playground, router), self.options.timeout, f"{router} is level ({name})")
+        seconds = time.monotonic() - at
+        print(f"{name}: level after {seconds:.1f} s", file=sys.stderr, flush=True)
+        self.online.lap(f"after {name}")
+        self.report["catch_ups"].append({"name": name, "seconds": seconds, **moved(self.playground, router)})
+        time.sleep(self.options.after)
+
+    def measure(self):
+        options, playground = self.options, self.playground
+        queued = self.report["queued"] = queue_messages(playground, options.queued) if options.queued else 0
+        wait_until(lambda: level(playground, AWAY), 60, "all in step")
+        if options.load:
+            self.flood = bench(playground, "online", "further", "--rate", options.load, "--users", 500, "--seconds", 86400,
+                               stderr=subprocess.DEVNULL)
+        time.sleep(options.settle)
+        self.online.lap("baseline")
+        time.sleep(options.baseline)
+        self.away("away", AWAY, options.messages)
+        self.catch_up("away", lambda: playground.start(AWAY), AWAY)
+        if options.emptied:
+            self.away("emptied", AWAY, options.emptied, empty)
+            self.catch_up("emptied", lambda: playground.start(AWAY), AWAY)
+        if options.replaced:
+            self.away("replaced", REPLACED, options.replaced)
+            self.catch_up("replaced", lambda: replace(playground, REPLACED), "router-4")
+            wait_until(lambda: removed(playground, REPLACED), options.timeout, f"{REPLACED} is removed")
+        self.online.lap("each goes once")
+        others_go(playground, queued, options.timeout)
+        self.report["laps"], whole = self.online.finish()
+        self.report["refused"], self.report["repeated"] = whole["refused"], whole["repeated"]
+        if self.flood:
+            self.flood.terminate()
+            assert self.flood.wait(60 * SLOW) == 0
+        self.report["shards_equal"] = len(check_digests(playground))
+        return self.report
+
+    def stop(self):
+        self.online.stop()
+        if self.flood and self.flood.poll() is None:
+            self.flood.kill()
+            self.flood.wait()
 
 
 def measure(playground, options):
     """Runs everything; answers {"laps": [...], "catch_ups": [...], ...}."""
-    online = Online(playground, options.rate, options.users)
-    report = {"options": vars(options), "catch_ups": [], "passed": []}
-    flood = None
+    run = Run(playground, options)
     try:
-        queued = queue_messages(playground, options.queued) if options.queued else 0
-        wait_until(lambda: level(playground, AWAY), 60, "all in step")
-        time.sleep(3)
-        if options.load:
-            flood = bench(playground, "online", "passing", "--rate", options.load, "--users", 500, "--seconds", 86400,
-                          stderr=subprocess.DEVNULL)
-            time.sleep(4)
-        online.lap("baseline")
-        time.sleep(options.baseline)
-        for name, count, harm in [("away", options.messages, None), ("emptied", options.emptied, empty)]:
-            if not count:
-                continue
-            playground.kill(AWAY)
-            online.lap(f"passing ({name})")
-            if harm:
-                harm(playground, AWAY)
-            if flood:
-                flood.send_signal(signal.SIGSTOP)
-            report["passed"].append({"name": name, "messages": count, "per_s": pass_messages(playground, count, options.window)[0]})
-            time.sleep(2)
-            if flood:
-                flood.send_signal(signal.SIGCONT)
-            online.lap(f"two routers ({name})")
-            time.sleep(options.two)
-            report["catch_ups"].append(
-                catch_up(playground, online, name, lambda: playground.start(AWAY), AWAY, options.timeout))
-        report["queued"] = queued
-        online.lap("end")
-        time.sleep(1)
-        others_go(playground, queued, options.timeout)
-        report["laps"], whole = online.finish()
-        report["refused"], report["repeated"] = whole["refused"], whole["repeated"]
-        if flood:
-            flood.terminate()
-            assert flood.wait(60) == 0
-        report["shards_equal"] = len(check_digests(playground))
+        return run.measure()
     finally:
-        online.stop()
-        if flood and flood.poll() is None:
-            flood.kill()
-            flood.wait()
-    return report
+        run.stop()
 
 
 def milliseconds(lap, column):
@@ -269,16 +290,16 @@ def milliseconds(lap, column):
 
 def table(report):
     laps = {lap["name"]: lap for lap in report["laps"]}
-    base = laps["baseline"]
+    times = lambda lap: milliseconds(lap, "p99") / milliseconds(laps["baseline"], "p99")
     print(f"{'lap':<26}{'seconds':>9}{'messages':>10}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'p99 x':>7}")
     for lap in report["laps"]:
         print(f"{lap['name']:<26}{lap['seconds']:>9.1f}{lap['delivered']:>10}{milliseconds(lap, 'p50'):>9.2f}{milliseconds(lap, 'p99'):>9.2f}"
-              f"{milliseconds(lap, 'max'):>9.1f}{milliseconds(lap, 'p99') / milliseconds(base, 'p99'):>7.2f}")
+              f"{milliseconds(lap, 'max'):>9.1f}{times(lap):>7.2f}")
     print()
-    for row in report["catch_ups"]:
-        print(f"{row['name']}: level after {row['seconds']:.1f} s; {row['snapshots']:.0f} snapshots of {row['snapshot_bytes'] / 2**20:.1f} MiB, "
-              f"{row['log_bytes'] / 2**20:.1f} MiB written to the log; p99 {milliseconds(laps[row['name']], 'p99') / milliseconds(base, 'p99'):.2f} "
-              f"times that of all three at rest")
+    for row, passed in zip(report["catch_ups"], report["passed"]):
+        print(f"{row['name']}: {passed['messages']} messages passed; level after {row['seconds']:.1f} s; "
+              f"{row['snapshots']:.0f} snapshots of {row['snapshot_bytes'] / 2**20:.1f} MiB, {row['log_entries']:.0f} entries of "
+              f"{row['log_bytes'] / 2**20:.1f} MiB; p99 {times(laps[row['name']]):.2f} times the baseline's")
     print(f"nothing lost; {report['queued']} queued messages there with each router away; replicas of {report['shards_equal']} shards equal; "
           f"{report['refused']} submits refused")
 
@@ -287,13 +308,16 @@ def arguments_parser():
     parser = argparse.ArgumentParser(description="Measures routers that catch up while load goes on.")
     parser.add_argument("--messages", type=int, default=1_000_000, help="pass while the router is away")
     parser.add_argument("--emptied", type=int, default=50_000, help="pass while the router with the emptied disk is away; 0: without this part")
+    parser.add_argument("--replaced", type=int, default=50_000, help="pass while a router is dead that a fourth one replaces; 0: without this part")
     parser.add_argument("--queued", type=int, default=100_000, help="wait in mailboxes all the time")
     parser.add_argument("--rate", type=int, default=500, help="messages a second whose latency is measured")
     parser.add_argument("--users", type=int, default=1000, help="their recipients")
     parser.add_argument("--load", type=int, default=0, help="further messages a second all the time")
     parser.add_argument("--window", type=int, default=256, help="in flight of those that pass")
+    parser.add_argument("--settle", type=float, default=12, help="seconds until leaders are spread")
     parser.add_argument("--baseline", type=float, default=15, help="seconds")
     parser.add_argument("--two", type=float, default=5, help="seconds with two routers before the third comes back")
+    parser.add_argument("--after", type=float, default=5, help="seconds after each catch-up")
     parser.add_argument("--timeout", type=float, default=180, help="seconds that a catch-up may take")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--keep", action="store_true", help="keep the playground and its logs")
