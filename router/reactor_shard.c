@@ -1,6 +1,6 @@
 /* How commands become log entries: the commands of a loop turn share one, an entry is closed at
- * ENTRY_TARGET_BYTES, and while the log has no room the open entry goes on filling. So load makes entries
- * larger, not more.
+ * ENTRY_TARGET_BYTES, and while the log has no room, or has small entries of this shard on their way, the
+ * open entry goes on filling. So load makes entries larger, not more.
  *
  * Invariants
  *   1. An entry has as many waiters as commands, in their order.
@@ -24,6 +24,10 @@
 #define LOG_KEEP_ENTRIES 100000u
 #define OPEN_KEEP_BYTES (2u * ENTRY_TARGET_BYTES)
 #define INACTIVE_MS (UINT64_C(7) * 24 * 3600 * 1000)
+/* With so many entries in flight the next one waits until it has this size or one of them is applied: every
+ * replica pays for an entry whatever is in it. A shard that is not busy never has as many. */
+#define GATHER_IN_FLIGHT 2u
+#define GATHER_BYTES (16u * 1024)
 /* Gathered cursors of this age go along with an entry that leaves anyway. */
 #define CURSORS_ALONG_MS (WP_CURSORS_DELAY_MS / 2)
 
@@ -317,6 +321,11 @@ static bool cursors_due(const struct shard *shard)
                : shard->open_waiters.count > 0 && due_ms <= now_ms + CURSORS_ALONG_MS;
 }
 
+bool wp_shard_gathers(const struct shard *shard)
+{
+    return shard->in_flight_count >= GATHER_IN_FLIGHT && shard->open.size < GATHER_BYTES;
+}
+
 /* The next entry to propose, closing the open one when there is none; NULL when nothing waits. */
 static struct proposal *shard_next(struct shard *shard)
 {
@@ -327,7 +336,8 @@ static struct proposal *shard_next(struct shard *shard)
         if (shard->machine && wp_outbox_advances_due(shard, shard->open_waiters.count > 0)) {
             wp_outbox_advances_take(shard);
         }
-        if (STAILQ_EMPTY(&shard->sealed) && (shard->open_waiters.count == 0 || shard_seal(shard))) {
+        if (STAILQ_EMPTY(&shard->sealed) &&
+            (shard->open_waiters.count == 0 || wp_shard_gathers(shard) || shard_seal(shard))) {
             return NULL;
         }
     }

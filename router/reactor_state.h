@@ -319,6 +319,8 @@ int wp_shard_command(
 /* Puts what is gathered of cursors into the open entry. */
 void wp_shard_cursors(struct shard *shard);
 void wp_shard_propose(struct shard *shard);
+/* Whether the open entry still waits for more, since enough of the shard is on its way. */
+bool wp_shard_gathers(const struct shard *shard);
 bool wp_shard_idle(const struct shard *shard);
 /* Answers every waiter with `error`; those of commands that may still be committed, and that nothing
  * recognizes when they come again (ANSWER), with WP_E_TIMEOUT. */

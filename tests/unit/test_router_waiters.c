@@ -1,4 +1,5 @@
-/* What those who wait for a command are told when its leader is none any more. */
+/* What those who wait for a command are told when its leader is none any more, and for what their entry
+ * waits. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -60,10 +61,25 @@ static void test_only_what_never_left_is_said_to_be_refused(void **state)
     free(shard.open_waiters.items);
 }
 
+/* Under load entries become larger, not more: every replica pays for each. An idle shard waits for nothing.
+ */
+static void test_a_small_entry_waits_while_others_are_in_flight(void **state)
+{
+    (void)state;
+    struct shard shard = {.number = 1, .open.size = 100};
+    for (shard.in_flight_count = 0; shard.in_flight_count < 2; shard.in_flight_count++) {
+        assert_false(wp_shard_gathers(&shard));
+    }
+    assert_true(wp_shard_gathers(&shard));
+    shard.open.size = 16 * 1024;
+    assert_false(wp_shard_gathers(&shard));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_only_what_never_left_is_said_to_be_refused),
+        cmocka_unit_test(test_a_small_entry_waits_while_others_are_in_flight),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
