@@ -34,7 +34,7 @@ struct ctl_arguments {
     unsigned routers;
     unsigned gateways; /* 0 = not given */
     unsigned shards;
-    unsigned reactors;
+    unsigned reactors;  /* 0 = not given */
     unsigned port_base; /* 0 = free ports */
     unsigned timeout_s;
     bool allow_volatile;

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "ctl/certificate.h"
@@ -135,6 +136,14 @@ static int everything_make(const struct wp_playground *playground, char *ret_tex
     return error ? error : wp_playground_save(playground, ret_text, text_size);
 }
 
+/* One for each core that a router has. All routers of a playground share this machine: with fewer than two
+ * cores for each, a second reactor would only make smaller batches and more wake-ups. */
+static unsigned reactors_choose(unsigned routers)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores >= (long)(routers * CTL_REACTORS_DEFAULT) ? CTL_REACTORS_DEFAULT : 1;
+}
+
 int ctl_layout_make(const char *dir, const struct ctl_arguments *arguments,
     struct wp_playground *ret_playground, char *ret_text, size_t text_size)
 {
@@ -148,7 +157,7 @@ int ctl_layout_make(const char *dir, const struct ctl_arguments *arguments,
     }
     struct wp_playground *playground = ret_playground;
     *playground = (struct wp_playground){.shards = arguments->shards,
-        .reactors = arguments->reactors,
+        .reactors = arguments->reactors ? arguments->reactors : reactors_choose(arguments->routers),
         .allow_volatile = arguments->allow_volatile};
     snprintf(playground->dir, sizeof playground->dir, "%s", dir);
     ctl_cluster_id_make(playground->cluster_id);

@@ -305,7 +305,7 @@ static int verb_unknown(char *const *words, int count)
 int main(int argc, char **argv)
 {
     struct ctl_arguments arguments = {
-        .dir = "playground", .routers = 1, .shards = 8, .reactors = 2, .timeout_s = 60, .signal = SIGKILL};
+        .dir = "playground", .routers = 1, .shards = 8, .timeout_s = 60, .signal = SIGKILL};
     struct asked asked = {.help = false};
     if (sodium_init() < 0) {
         return ctl_fail(CTL_UNAVAILABLE, "libsodium does not start");

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ctl/goal.h"
+#include "ctl/ports.h"
 #include "ctl/work.h"
 #include "proto/address.h"
 
@@ -71,7 +72,8 @@ int ctl_node_add(const struct ctl_arguments *arguments)
         arguments->name);
     status = ctl_change(arguments, "/v1/nodes",
         json_pack("{s:s, s:s, s:s, s:i}", "node", arguments->name, "endpoint", arguments->endpoint, "key",
-            arguments->key, "reactors", (int)arguments->reactors),
+            arguments->key, "reactors",
+            (int)(arguments->reactors ? arguments->reactors : CTL_REACTORS_DEFAULT)),
         &goal, done);
     return status || arguments->socket ? status : ctl_work_mark(arguments, arguments->name, false);
 }

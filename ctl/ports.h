@@ -10,6 +10,7 @@
 #define CTL_PORT_BASE_MIN 1024u
 #define CTL_PORT_BASE_MAX 65000u
 #define CTL_REACTORS_MAX 16u
+#define CTL_REACTORS_DEFAULT 2u /* when there are cores for them */
 
 /* Fixed layout from `base`: router i at base + 20 (i - 1): fabric, one port per reactor, and management at +
  * 19; gateway j at base + 200 + 10 (j - 1): mqtt, mqtts, ws, wss, management. Whether they are free shows at

@@ -99,7 +99,9 @@ const struct ctl_option ctl_options[] = {
     {{"shards", required_argument, NULL, OPTION_SHARDS}, "S",
         "shards, a power of two, fixed for ever (default 8)", FOR_UP},
     {{"reactors", required_argument, NULL, OPTION_REACTORS}, "W",
-        "router threads that own shards (1 to 16, default 2)", FOR_UP | FOR_NODE_ADD},
+        "router threads that own shards (1 to 16; default 2, or 1 when a playground has fewer cores for each "
+        "router)",
+        FOR_UP | FOR_NODE_ADD},
     {{"port-base", required_argument, NULL, OPTION_PORT_BASE}, "P",
         "fixed ports: router i at P+20(i-1), gateway j at P+200+10(j-1): mqtt, mqtts, ws, wss, management "
         "(default: free ones)",

@@ -111,7 +111,9 @@ class Playground:
         return json.loads(self.ctl(*words, "-o", "json", **options).stdout)
 
     def up(self, *words):
-        self.info = self.ctl_json("playground", "up", *words, timeout_s=120)
+        # Two reactors on any machine, so that what passes between them is tested.
+        reactors = [] if "--reactors" in words else ["--reactors", "2"]
+        self.info = self.ctl_json("playground", "up", *words, *reactors, timeout_s=120)
         return self
 
     def down(self):

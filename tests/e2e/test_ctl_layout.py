@@ -1,5 +1,6 @@
 """The folder that `playground up` makes: what is secret stays secret, certificates work, ports are as promised."""
 import json
+import os
 import pathlib
 import re
 import socket
@@ -119,6 +120,14 @@ def test_picked_ports_are_free_distinct_and_leave_room_for_the_reactors(made):
     assert len(set(ports)) == len(ports)
     low = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     assert all(1024 < port < max(low, 32768) for port in ports)
+
+
+def test_routers_have_one_reactor_for_each_core_that_they_can_have(made):
+    for routers in 1, 9:
+        folder, _ = made("--routers", str(routers))
+        expected = 2 if os.cpu_count() >= 2 * routers else 1
+        for i in range(routers):
+            assert f"reactors: {expected}" in (folder / f"router-{i + 1}" / "router.yaml").read_text().splitlines()
 
 
 def test_a_quote_in_the_path_survives_the_configuration(tmp_path):
