@@ -348,6 +348,7 @@ void *rocks_committer_run(void *context)
 {
     struct rocks_store *store = context;
     struct rocks_round *round;
+    rocks_count_nothing();
     while ((round = round_take(store)) != NULL) {
         round_commit(store, round);
         round_reset(round);

@@ -119,6 +119,7 @@ int rocks_state_commit(struct wp_store *base, struct wp_state_batch *batch_base,
     size_t bytes = 0;
     rocksdb_writebatch_data(batch->batch, &bytes);
     char *text = NULL;
+    rocks_count_nothing();
     rocksdb_write(store->state, store->write_no_wal, batch->batch, &text);
     if (text != NULL) {
         return rocks_state_fail(store, "instance state, write", &text);
