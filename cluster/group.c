@@ -320,7 +320,7 @@ int wp_group_transfer(struct wp_group *group, uint64_t now_ms, uint64_t to)
     if (!group->leading) {
         return WP_E_NOT_LEADER;
     }
-    to = to ? to : wp_replica_successor(group->replica);
+    to = to ? to : wp_replica_successor(group->replica, NULL, 0);
     if (to == 0) {
         return WP_E_NOT_FOUND;
     }

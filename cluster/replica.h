@@ -144,9 +144,12 @@ bool wp_replica_parked(const struct wp_replica *replica);
 bool wp_replica_can_propose(const struct wp_replica *replica); /* leader, not parked, with room in flight */
 uint64_t wp_replica_transferring(
     const struct wp_replica *replica); /* raft id that leadership goes to; 0 = none */
+/* Why the last transfer of this term was given up, in words; "" when none was. */
+const char *wp_replica_transfer_failure(const struct wp_replica *replica);
 /* The voter that a transfer is likeliest to reach: of those that answered within an election timeout, else of
- * all, the one that holds most of the log. 0: there is no other voter, or this one does not lead. */
-uint64_t wp_replica_successor(const struct wp_replica *replica);
+ * all, the one that holds most of the log; none of those in `avoid`. 0: there is no such voter, or this one
+ * does not lead. */
+uint64_t wp_replica_successor(const struct wp_replica *replica, const uint64_t *avoid, uint32_t avoid_count);
 /* The latest time T such that a majority of the voters accepted this leader, in this term, at or after T: of
  * the stamps that the voters returned, its own being now (the time of the last event). No other leader is
  * elected before T + election timeout, unless followers that lost their connections elect early. 0: none,

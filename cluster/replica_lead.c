@@ -114,7 +114,29 @@ uint64_t wp_replica_transferring(const struct wp_replica *replica)
     return replica->lead.transfer_to;
 }
 
-uint64_t wp_replica_successor(const struct wp_replica *replica)
+const char *wp_replica_transfer_failure(const struct wp_replica *replica)
+{
+    return replica->lead.transfer_failure ? replica->lead.transfer_failure : "";
+}
+
+static bool ids_have(const uint64_t *ids, uint32_t count, uint64_t id)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (ids[i] == id) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void transfer_give_up(struct wp_lead *lead, const char *why)
+{
+    lead->transfer_to = 0;
+    lead->transfer_ordered = false;
+    lead->transfer_failure = why;
+}
+
+uint64_t wp_replica_successor(const struct wp_replica *replica, const uint64_t *avoid, uint32_t avoid_count)
 {
     uint64_t best = 0;
     uint64_t best_match = 0;
@@ -122,7 +144,7 @@ uint64_t wp_replica_successor(const struct wp_replica *replica)
     for (uint32_t i = 0; i < replica->membership.count; i++) {
         uint64_t id = replica->membership.members[i].id;
         raft_index match = 0;
-        if (id == replica->config.id || !is_voter(replica, id) ||
+        if (id == replica->config.id || !is_voter(replica, id) || ids_have(avoid, avoid_count, id) ||
             raft_match_index(&replica->raft, id, &match) != 0) {
             continue;
         }
@@ -165,7 +187,7 @@ static int transfer_order(struct wp_replica *replica)
     event.transfer.server_id = replica->lead.transfer_to;
     int error = wp_replica_step(replica, &event, &source, &refused);
     if (refused) {
-        replica->lead.transfer_to = 0;
+        transfer_give_up(&replica->lead, "the engine refused it");
         return WP_OK;
     }
     replica->lead.transfer_ordered = true;
@@ -182,8 +204,7 @@ int wp_replica_lead_step(struct wp_replica *replica)
         if (raft_transferee(&replica->raft) != 0) {
             return WP_OK;
         }
-        lead->transfer_to = 0;
-        lead->transfer_ordered = false;
+        transfer_give_up(lead, "it was told to stand for election and did not win one in time");
         lead->lease_from_index = replica->ring.next;
         return wp_replica_append_barrier(replica);
     }
@@ -193,7 +214,7 @@ int wp_replica_lead_step(struct wp_replica *replica)
         return transfer_order(replica);
     }
     if (!member || replica->now_ms >= lead->transfer_until_ms) {
-        lead->transfer_to = 0;
+        transfer_give_up(lead, member ? "it did not have the whole log in time" : "it is no member");
     }
     return WP_OK;
 }

@@ -17,8 +17,9 @@ struct wp_lead {
     uint32_t echo_count;
     uint64_t transfer_to; /* 0 = no transfer is under way */
     uint64_t transfer_until_ms;
-    bool transfer_ordered;     /* the order to stand for election has left */
-    uint64_t lease_from_index; /* no lease before this entry is committed */
+    bool transfer_ordered;        /* the order to stand for election has left */
+    const char *transfer_failure; /* of the last one; NULL = none failed */
+    uint64_t lease_from_index;    /* no lease before this entry is committed */
 };
 
 /* An election to come before its time (raft.md, rule 18). */

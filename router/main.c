@@ -386,6 +386,9 @@ static void program_end(struct program *program)
         wp_management_destroy(&program->management);
     }
     for (uint32_t i = 0; i < program->reactor_count; i++) {
+        wp_reactor_stop_begin(program->reactors[i]);
+    }
+    for (uint32_t i = 0; i < program->reactor_count; i++) {
         wp_reactor_stop(program->reactors[i]);
     }
     /* Completions refer to the groups: without the drain they must outlive the store. */

@@ -206,15 +206,17 @@ static void stop_if_idle(struct wp_reactor *reactor)
     uv_close((uv_handle_t *)&reactor->prepare, NULL);
 }
 
-struct stop_job {
-    struct wp_reactor_job job;
-};
-
-static void stop_run(struct wp_reactor_job *job, struct wp_reactor *reactor)
+/* At the tick after it was asked for. */
+static void stop_begin(struct wp_reactor *reactor)
 {
-    free(job);
     reactor->stopping = true;
     reactor->stop_deadline_ms = reactor->mono_ms + STOP_MS_MAX;
+    reactor->reported_ms = 0; /* the others are told before anything is handed over */
+}
+
+void wp_reactor_stop_begin(struct wp_reactor *reactor)
+{
+    __atomic_store_n(&reactor->stop_asked, true, __ATOMIC_RELAXED);
 }
 
 void wp_reactor_stop(struct wp_reactor *reactor)
@@ -222,14 +224,7 @@ void wp_reactor_stop(struct wp_reactor *reactor)
     if (!reactor->thread_started) {
         return;
     }
-    struct stop_job *stop = calloc(1, sizeof(*stop));
-    WP_ASSERT(stop);
-    stop->job.run = stop_run;
-    int error = wp_reactor_post(reactor, &stop->job);
-    if (error) {
-        free(stop);
-    }
-    WP_ASSERT(!error || error == WP_E_CLOSED);
+    wp_reactor_stop_begin(reactor);
     pthread_join(reactor->thread, NULL);
     reactor->thread_started = false;
 }
@@ -242,6 +237,9 @@ void wp_reactor_on_timer(uv_timer_t *timer)
     struct wp_reactor *reactor = timer->data;
     wp_reactor_clock(reactor);
     wp_reactor_time(reactor);
+    if (!reactor->stopping && __atomic_load_n(&reactor->stop_asked, __ATOMIC_RELAXED)) {
+        stop_begin(reactor);
+    }
     for (struct shard *shard = wp_shard_next(reactor, NULL); shard && !reactor->failed;
          shard = wp_shard_next(reactor, shard)) {
         shard_tick(shard);

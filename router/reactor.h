@@ -60,6 +60,8 @@ const char *wp_reactor_endpoint(const struct wp_reactor *reactor);
 int wp_reactor_start(struct wp_reactor *reactor);
 /* What the thread of a started reactor does first, for one that is driven without a thread (tests/sim). */
 void wp_reactor_begin(struct wp_reactor *reactor);
+/* Begins what wp_reactor_stop waits for: so all reactors of a process stop at once. */
+void wp_reactor_stop_begin(struct wp_reactor *reactor);
 /* Refuses new work, writes gathered cursors, answers what is in flight (at most 3 s), ends the thread. */
 void wp_reactor_stop(struct wp_reactor *reactor);
 /* After the stop, and after the log completed everything (wp_reactor_log_drain). */

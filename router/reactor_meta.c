@@ -86,6 +86,7 @@ void wp_meta_group_leading(void *context, bool leading)
     wp_log(WP_LOG_INFO, "leadership", "shard=meta leading=%d term=%llu", leading,
         (unsigned long long)wp_group_term(shard->group));
     shard->leading_ms = shard->reactor->mono_ms;
+    shard->handover = (struct wp_handover){0};
     shard->reactor->reported_ms = 0; /* the others hear of it with the next tick */
     if (!leading) {
         wp_shard_refuse_all(shard, WP_E_NOT_LEADER);

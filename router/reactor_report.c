@@ -33,6 +33,7 @@ static void group_fill(const struct shard *shard, Wp__GroupState *out, uint64_t 
     out->last_index = wp_replica_durable_index(replica);
     out->applied_index = wp_group_applied_index(shard->group);
     out->leading = wp_group_leading(shard->group);
+    out->placed = shard->placed_to;
     if (!out->leading) {
         return;
     }
@@ -89,6 +90,7 @@ static void state_send(
     Wp__NodeState state = WP__NODE_STATE__INIT;
     state.wall_ms = wp_clock_wall_ms();
     state.disk_full = reactor->disk_full;
+    state.yields = reactor->stopping || reactor->clock_off;
     state.groups = parts->rows;
     state.n_groups = parts->count;
     if (heard) {
@@ -135,6 +137,7 @@ static void own_tell(struct wp_reactor *reactor, const struct state_parts *parts
     Wp__NodeState state = WP__NODE_STATE__INIT;
     state.wall_ms = wp_clock_wall_ms();
     state.disk_full = reactor->disk_full;
+    state.yields = reactor->stopping || reactor->clock_off;
     state.groups = parts->rows;
     state.n_groups = parts->count;
     size_t size = protobuf_c_message_get_packed_size(&state.base);
@@ -236,7 +239,7 @@ static void group_take(struct wp_reactor *reactor, struct node_report *report, c
         .behind = WP_LAG_UNKNOWN,
         .forgot = state->leading ? state->forgot : 0,
     };
-    const struct shard *shard = wp_reactor_group_of(reactor, state->group);
+    struct shard *shard = wp_reactor_group_of(reactor, state->group);
     if (shard && wp_group_leading(shard->group) && report->node != reactor->config.self) {
         const struct wp_replica *replica = wp_group_replica(shard->group);
         uint64_t last = wp_replica_last_index(replica);
@@ -244,6 +247,7 @@ static void group_take(struct wp_reactor *reactor, struct node_report *report, c
         bool less = state->term == wp_group_term(shard->group) &&
                     state->last_index < wp_replica_acknowledged(replica, state->replica);
         group->less_count = less ? less_count + 1 : 0;
+        shard->handover.placed = shard->handover.placed || state->placed == shard->replica;
     }
     if (state->n_voters + state->n_learners > WP_REPLICA_MEMBERS_MAX) {
         return;
@@ -276,6 +280,7 @@ static void report_take(struct wp_reactor *reactor, uint32_t node, const Wp__Nod
     report->at_ms = wp_clock_boot_ms();
     report->wall_ms = state->wall_ms;
     report->disk_full = state->disk_full;
+    report->yields = state->yields;
     uint64_t passed_ms = wall_ms - state->time_echo_ms;
     /* Half of the way there and back, as NTP does; a clock that was set meanwhile makes no sense of it. */
     if (state->time_echo_ms > 0 && wall_ms >= state->time_echo_ms && passed_ms >= state->time_held_ms &&
@@ -322,6 +327,16 @@ const struct node_report *wp_report_of(const struct wp_reactor *reactor, uint32_
         }
     }
     return NULL;
+}
+
+bool wp_report_yields(const struct wp_reactor *reactor, uint32_t node)
+{
+    for (uint32_t i = 0; i < reactor->report_count; i++) {
+        if (reactor->reports[i].node == node) {
+            return reactor->reports[i].yields;
+        }
+    }
+    return false;
 }
 
 const struct group_report *wp_report_of_group(

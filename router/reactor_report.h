@@ -31,6 +31,7 @@ struct node_report {
     uint64_t at_ms; /* 0 = none yet */
     uint64_t wall_ms;
     bool disk_full;
+    bool yields; /* nothing is to be given to it */
     bool has_offset;
     int64_t offset_ms;           /* its wall clock less ours */
     struct group_report *groups; /* [group], 0..shard_count */
@@ -46,6 +47,9 @@ void wp_reports_free(struct wp_reactor *reactor);
 
 /* NULL when the node told nothing in the last WP_REPORT_FRESH_MS. */
 const struct node_report *wp_report_of(const struct wp_reactor *reactor, uint32_t node);
+/* Whether the node said last that it gives everything away. It holds until its next process says otherwise:
+ * while a node stops, its connections go one after the other. */
+bool wp_report_yields(const struct wp_reactor *reactor, uint32_t node);
 /* A replica that its node told of as long ago as `fresh_ms` at most; NULL when there is none. */
 const struct group_report *wp_report_of_group(
     const struct wp_reactor *reactor, uint32_t node, uint32_t group, uint64_t fresh_ms);

@@ -75,6 +75,8 @@ static void shard_leading(void *context, bool leading)
         (unsigned long long)wp_group_term(shard->group));
     if (leading) {
         shard->leading_ms = shard->reactor->mono_ms;
+        shard->handover = (struct wp_handover){0};
+        shard->placed_to = 0;
         shard->reactor->reported_ms = 0; /* the others hear of it with the next tick */
         wp_shard_limits_tell(shard);     /* before anything is submitted */
         wp_map_tell_shard(shard);

@@ -9,6 +9,7 @@
 #include "cluster/group.h"
 #include "router/dispatch.h"
 #include "router/dispatch_map.h"
+#include "router/handover.h"
 #include "router/meta.h"
 #include "router/reactor.h"
 #include "router/roster.h"
@@ -139,6 +140,8 @@ struct shard {
     uint32_t number;
     uint64_t replica;    /* raft id of our replica */
     uint64_t leading_ms; /* since when it leads */
+    struct wp_handover handover;
+    uint64_t placed_to; /* raft id that the operator gave it, when that was us; 0 = nobody */
     struct wp_machine *machine;
     struct wp_meta *meta;
     struct wp_group *group;
@@ -229,6 +232,7 @@ struct wp_reactor {
 
     /* Read by other threads; atomics. */
     bool ready;
+    bool stop_asked;
     uint64_t turns;
     struct wp_reactor_gauges gauges;
 };

@@ -1,5 +1,9 @@
 """The operator of several routers: what is shown, which router is asked, what is said when one is down."""
 import json
+import os
+import re
+import signal
+import time
 
 import pytest
 
@@ -202,6 +206,25 @@ def test_leadership_of_a_shard_is_handed_over(cluster):
     assert cluster.ctl_json("shard", "transfer", "3", to) == {"shard": 3, "leader": to}
     assert leader_of(cluster, 3) == to
     assert cluster.ctl("shard", "transfer", "3", to).stdout == f"shard 3 is led by {to}\n"
+
+
+def test_what_the_operator_put_somewhere_is_not_spread_back(cluster):
+    wanted = next(row for row in cluster.ctl_json("shard", "list")["shards"] if row["shard"] == 3)
+    to = "router-1" if wanted["leader"] != "router-1" else "router-2"  # an even spread wants the third to lead shard 3
+    cluster.ctl("shard", "transfer", "3", to)
+    until = time.monotonic() + 13  # an even spread waits for 10 s, then has a turn every 2 s
+    while time.monotonic() < until:
+        assert leader_of(cluster, 3) == to
+        time.sleep(0.5)
+
+
+def test_routers_that_stop_together_do_not_hand_shards_to_and_fro(cluster):
+    for pid in [cluster.pid(router) for router in ROUTERS]:
+        os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: all(cluster.status()[router]["state"] == "down" for router in ROUTERS), 30, "the end of all routers")
+    given = [re.search(r"shard=(\d+)", line).group(1) for router in ROUTERS for line in cluster.log(router).splitlines()
+             if "leadership_handed_over" in line and "reason=stop" in line]
+    assert all(given.count(shard) <= 3 for shard in set(given)), given
 
 
 @pytest.mark.parametrize("words, status, complaint", [

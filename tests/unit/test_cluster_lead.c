@@ -244,8 +244,10 @@ static void test_transfer_to_the_dead_is_given_up(void **state)
     assert_int_equal(transfer(old, to), WP_OK);
     pass(ELECTION_MS - 50);
     assert_int_equal(wp_replica_transferring(replicas[old]), to);
+    assert_string_equal(wp_replica_transfer_failure(replicas[old]), "");
     pass(100);
     assert_int_equal(wp_replica_transferring(replicas[old]), 0);
+    assert_non_null(strstr(wp_replica_transfer_failure(replicas[old]), "whole log"));
     assert_int_equal(leader(), old);
     assert_int_equal(wp_replica_term(replicas[old]), term);
     assert_int_equal(propose(old), WP_OK);
@@ -273,6 +275,7 @@ static void test_late_order_is_harmless(void **state)
     unsynced[old] = true;
     pass(100);
     assert_int_equal(wp_replica_transferring(replicas[old]), 0);
+    assert_non_null(strstr(wp_replica_transfer_failure(replicas[old]), "election"));
     assert_int_equal(wp_replica_last_index(replicas[old]), before + 1); /* a barrier outlives the order */
     assert_int_equal(wp_replica_lease_ms(replicas[old]), 0);
     unsynced[old] = false;
@@ -305,13 +308,16 @@ static void test_transfer_targets(void **state)
     uint64_t here = other(old, gone);
     cut[gone] = true;
     pass(2 * ELECTION_MS);
-    assert_int_equal(wp_replica_successor(replicas[old]), here);
+    assert_int_equal(wp_replica_successor(replicas[old], NULL, 0), here);
+    const uint64_t both[] = {here, gone};
+    assert_int_equal(wp_replica_successor(replicas[old], both, 1), gone); /* rather nobody who goes himself */
+    assert_int_equal(wp_replica_successor(replicas[old], both, 2), 0);
     cut[gone] = false;
     cut[here] = true;
     pass(2 * ELECTION_MS);
     assert_int_equal(leader(), old);
-    assert_int_equal(wp_replica_successor(replicas[old]), gone);
-    assert_int_equal(wp_replica_successor(replicas[gone]), 0);
+    assert_int_equal(wp_replica_successor(replicas[old], NULL, 0), gone);
+    assert_int_equal(wp_replica_successor(replicas[gone], NULL, 0), 0);
 }
 
 /* --- lease ------------------------------------------------------------------------------------- */
