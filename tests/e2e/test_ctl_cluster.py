@@ -58,11 +58,15 @@ def test_cluster_status_shows_routers_and_shards(three):
 
 
 def test_every_router_sees_the_same_cluster(three):
-    views = [three.admin("GET", "/v1/cluster", node=router) for router in ROUTERS]
-    for view in views:
-        assert view["safe"] and [(row["shard"], row["leader"], row["term"]) for row in view["shards"]] == \
-            [(row["shard"], row["leader"], row["term"]) for row in views[0]["shards"]]
-        assert view["asked"] in ROUTERS
+    def views():
+        return [three.admin("GET", "/v1/cluster", node=router) for router in ROUTERS]
+
+    def seen(view):
+        return view["safe"], [(row["shard"], row["leader"], row["term"]) for row in view["shards"]]
+
+    # What one sees of the others is up to a second old.
+    wait_until(lambda: all(view["safe"] and seen(view) == seen(all_[0]) for all_ in [views()] for view in all_), what="one view")
+    assert [view["asked"] for view in views()] == ROUTERS
 
 
 def test_status_says_what_each_router_is_for_each_shard(three):
