@@ -345,6 +345,11 @@ void wp_group_log_hold(struct wp_group *group, uint64_t peer, uint64_t index, ui
     group->holds[at].until_ms = until_ms;
 }
 
+void wp_group_bar(struct wp_group *group, bool barred)
+{
+    wp_replica_bar(group->replica, barred);
+}
+
 void wp_group_leader_lost(struct wp_group *group, uint64_t now_ms)
 {
     wp_replica_leader_lost(group->replica, now_ms);

@@ -95,6 +95,8 @@ int wp_group_transfer(struct wp_group *group, uint64_t now_ms, uint64_t to);
  * else the log could be cut again before it is installed, and so on for ever. A later call for the same peer
  * replaces this one. */
 void wp_group_log_hold(struct wp_group *group, uint64_t peer, uint64_t index, uint64_t until_ms);
+/* wp_replica_bar. */
+void wp_group_bar(struct wp_group *group, bool barred);
 /* The connection to the node of the present leader broke: wp_replica_leader_lost. */
 void wp_group_leader_lost(struct wp_group *group, uint64_t now_ms);
 

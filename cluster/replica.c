@@ -78,7 +78,7 @@ int wp_replica_tick(struct wp_replica *replica, uint64_t now_ms, struct wp_repli
     uint64_t commit = wp_replica_commit_index(replica);
     wp_replica_begin(replica, now_ms);
     wp_replica_early_election(replica);
-    if (role == WP_REPLICA_FOLLOWER && wp_replica_forgot(replica)) {
+    if (role == WP_REPLICA_FOLLOWER && wp_replica_silent(replica)) {
         replica->raft.election_timer_start = replica->now_ms; /* it stands for no election */
     }
     if (replica->now_ms >= raft_timeout(&replica->raft)) {
@@ -362,6 +362,11 @@ uint64_t wp_replica_match_index(const struct wp_replica *replica, uint64_t from)
         }
     }
     return lowest;
+}
+
+void wp_replica_bar(struct wp_replica *replica, bool barred)
+{
+    replica->barred = barred;
 }
 
 uint64_t wp_replica_acknowledged(const struct wp_replica *replica, uint64_t id)

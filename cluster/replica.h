@@ -158,6 +158,9 @@ uint64_t wp_replica_lease_ms(const struct wp_replica *replica);
 /* Highest index that every other member is known to hold, of those that hold at least up to `from` (leader);
  * own last index when there is none. 0 when not leader. */
 uint64_t wp_replica_match_index(const struct wp_replica *replica, uint64_t from);
+/* While barred a follower takes entries, but neither votes nor stands for election: it may have forgotten
+ * what it promised. */
+void wp_replica_bar(struct wp_replica *replica, bool barred);
 /* Highest index that the member `id` has told this leader, in this term, to have on disk. 0: nothing yet, or
  * not leader. */
 uint64_t wp_replica_acknowledged(const struct wp_replica *replica, uint64_t id);

@@ -225,7 +225,7 @@ void wp_replica_leader_lost(struct wp_replica *replica, uint64_t now_ms)
 {
     bool follows =
         replica->raft.state == RAFT_FOLLOWER && replica->raft.follower_state.current_leader.id != 0;
-    if (!follows || replica->early.at_ms != 0 || wp_replica_forgot(replica) ||
+    if (!follows || replica->early.at_ms != 0 || wp_replica_silent(replica) ||
         !is_voter(replica, replica->config.id)) {
         return;
     }

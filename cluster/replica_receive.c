@@ -234,7 +234,7 @@ static enum receive_verdict vote_check(
     /* Before its restart this voter may have returned a stamp on which a leader's lease rests; the engine no
      * longer knows of that leader. A leader that asks for the election itself claims no lease. */
     bool early = now_ms < replica->votes_from_ms && !(rpc->flags & WP_RPC_DISRUPT_LEADER);
-    return early || wp_replica_forgot(replica) ? RECEIVE_IGNORE : RECEIVE_STEP;
+    return early || wp_replica_silent(replica) ? RECEIVE_IGNORE : RECEIVE_STEP;
 }
 
 static enum receive_verdict receive_check(
@@ -259,7 +259,7 @@ static enum receive_verdict receive_check(
                    ? RECEIVE_IGNORE
                    : RECEIVE_STEP;
     case WP_RPC_TIMEOUT_NOW:
-        return wp_replica_forgot(replica) ? RECEIVE_IGNORE : RECEIVE_STEP;
+        return wp_replica_silent(replica) ? RECEIVE_IGNORE : RECEIVE_STEP;
     default:
         return RECEIVE_STEP;
     }

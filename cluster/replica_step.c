@@ -170,9 +170,9 @@ static int message_encode(struct wp_replica *replica, struct wp_replica_message 
     return message->bytes ? WP_OK : WP_E_NOMEM;
 }
 
-/* Stamps; and the true term in the refusal of a pre-vote. The engine answers with the term that was asked for: two
- * who stand still in an old term with long logs, and two in a later one with short logs, would never learn of each
- * other. */
+/* Stamps; and the true term in the refusal of a pre-vote. The engine answers with the term that was asked
+ * for: two who stand still in an old term with long logs, and two in a later one with short logs, would never
+ * learn of each other. */
 static void amend(const struct wp_replica *replica, const struct wp_step_source *source, struct wp_rpc *rpc)
 {
     uint64_t term = raft_current_term(&replica->raft);
@@ -247,6 +247,11 @@ bool wp_replica_forgot(const struct wp_replica *replica)
     bool all = replica->stored + 1 == replica->ring.next;
     uint64_t term = slot ? slot->entry.term : all ? wp_engine_last_term(&replica->raft) : 0;
     return term <= hard->lost_term;
+}
+
+bool wp_replica_silent(const struct wp_replica *replica)
+{
+    return replica->barred || wp_replica_forgot(replica);
 }
 
 static int observe_hard_state(struct wp_replica *replica)

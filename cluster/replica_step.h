@@ -33,6 +33,7 @@ struct wp_replica {
     struct raft raft;
     struct wp_replica_config config;
     bool started;
+    bool barred;               /* wp_replica_bar */
     uint64_t now_ms;           /* of the last event; never falls */
     struct wp_entry_ring ring; /* ring.next = last index of the log + 1 */
     uint64_t stored;           /* last index reported as synced; the engine's last_stored */
@@ -87,6 +88,8 @@ int wp_replica_add_message(struct wp_replica *replica, uint64_t to, const struct
 /* Whether this replica acknowledged entries that it no longer holds (wp_log_hard_state, lost_index): until it
  * has caught up it neither votes nor stands for election. */
 bool wp_replica_forgot(const struct wp_replica *replica);
+/* It forgot, or may have (wp_replica_bar): it neither votes nor stands for election. */
+bool wp_replica_silent(const struct wp_replica *replica);
 
 /* Proposes an entry without data: the first of a term, or one that outlives a transfer given up. */
 int wp_replica_append_barrier(struct wp_replica *replica);

@@ -17,6 +17,7 @@
 #include "proto/frame.h"
 #include "router/allow.h"
 #include "router/policy.h"
+#include "router/reactor_form.h"
 #include "router/reactor_lead.h"
 #include "router/reactor_meta.h"
 #include "router/reactor_outbox.h"
@@ -245,6 +246,7 @@ void wp_reactor_on_timer(uv_timer_t *timer)
         shard_tick(shard);
     }
     wp_meta_tick(reactor);
+    wp_form_tick(reactor);
     wp_replicas_tick(reactor);
     wp_forwards_tick(reactor);
     wp_snapshots_tick(reactor);

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "router/reactor_form.h"
 #include "router/reactor_report.h"
 
 #define UNWANTED_MS 3000u
@@ -42,7 +43,7 @@ static uint64_t replica_stored(struct wp_store *store, uint32_t number, bool *re
     return hard.replica;
 }
 
-int wp_replica_find(struct wp_reactor *reactor, struct shard *shard, uint32_t number)
+static int replica_find(struct wp_reactor *reactor, struct shard *shard, uint32_t number)
 {
     const struct wp_roster *roster = reactor->roster;
     struct wp_membership founders;
@@ -64,6 +65,15 @@ int wp_replica_find(struct wp_reactor *reactor, struct shard *shard, uint32_t nu
         return WP_OK; /* of a number that this node had before, or nobody's yet */
     }
     return wp_shard_open(shard, wanted, &founders);
+}
+
+int wp_replica_find(struct wp_reactor *reactor, struct shard *shard, uint32_t number)
+{
+    int error = replica_find(reactor, shard, number);
+    if (!error && shard->group) {
+        wp_form_bar(shard);
+    }
+    return error;
 }
 
 /* --- at work

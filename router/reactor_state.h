@@ -158,6 +158,7 @@ struct shard {
     uint32_t reads;                /* catch-up reads under way */
     struct replica_change *change; /* it is being closed, wiped or begun (reactor_replica.c): nobody else
                                       opens it; `group` is NULL */
+    bool barred;                   /* reactor_form.h: it neither votes nor stands for election */
     bool replacing;                /* it is closed while a snapshot is installed; `group` is NULL */
     uint64_t installed_ms;         /* when one was; 0 = never */
     uint64_t unwanted_ms;          /* since when it seems that this replica was removed; 0 = it does not */
@@ -197,6 +198,8 @@ struct wp_reactor {
     uint64_t reported_ms;
     uint64_t spread_ms;             /* last hand-over for an even spread */
     struct meta_work *meta_work;    /* reactor 0: reactor_meta.c */
+    bool accepted;                  /* reactor_form.c: the cluster knows this data directory as ours */
+    uint64_t form_told_ms;
     bool clock_off;                 /* our clock is not to be trusted */
     TAILQ_HEAD(, forward) forwards; /* reactor_propose.c */
     uint32_t forward_count;

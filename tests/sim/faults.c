@@ -93,7 +93,7 @@ static void pause_one(void)
 {
     struct sim_process *process = any_process();
     uint64_t for_us = sim_chance(200) ? 2000000 + sim_random(8000000) : sim_random(2000000);
-    if (process->alive) {
+    if (process->alive && process->paused_until_us <= sim_now_us()) { /* what waits must not be overtaken */
         process->paused_until_us = sim_now_us() + for_us;
         sim_trace("%s pauses for %llu us", process->name, (unsigned long long)for_us);
     }
@@ -189,7 +189,8 @@ static void disk_hurt(void)
     } else if (dead_routers() == 0 && sim_now_us() > faults.forgot_until_us) {
         faults.forgot_until_us = sim_now_us() + 20000000;
         sim_process_kill(&router->process, true);
-        sim_after(10, NULL, disk_lost, router, sim_chance(500) ? SIM_DISK_EMPTIED : SIM_DISK_ROLLED_BACK);
+        bool back = (faults.kinds & SIM_FAULT_ROLL_BACK) && sim_chance(500);
+        sim_after(10, NULL, disk_lost, router, back ? SIM_DISK_ROLLED_BACK : SIM_DISK_EMPTIED);
     }
 }
 
@@ -271,11 +272,9 @@ void sim_faults_end(void)
         router->disk_slow_us = 0;
         router->process.skew_ms = 0;
         router->process.effects_left = 0;
-        router->process.paused_until_us = 0;
     }
     for (uint32_t i = 0; i < sim_cluster.gateway_count; i++) {
         sim_cluster.gateways[i].process.effects_left = 0;
-        sim_cluster.gateways[i].process.paused_until_us = 0;
     }
 }
 

@@ -17,6 +17,7 @@ enum sim_fault {
     SIM_FAULT_CLOCK = 64,
     SIM_FAULT_TRANSFER = 128, /* the operator hands leaderships over */
     SIM_FAULT_EVERY = 255,
+    SIM_FAULT_ROLL_BACK = 256, /* a disk as it was: noticed only by those who know better (docs/limits.md) */
 };
 
 /* Begins; `kinds` is a set of enum sim_fault. */
