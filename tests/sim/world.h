@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 struct sim_process {
-    char name[16];
+    char name[24];
     uint32_t index; /* unique among all processes, routers first */
     bool alive;
     uint64_t life;            /* grows with each start */
