@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "bench/beside.h"
 #include "bench/load.h"
 #include "bench/population.h"
 #include "bench/report.h"
@@ -24,6 +25,8 @@ static const struct scenario {
     {"fanout", true, true, "messages to a team of all recipients, connected: until the last one has it"},
 };
 #define PREFIX_SIZE_MAX 32u
+#define BESIDE_RECEIVERS 500u
+#define BESIDE_SENDERS 16u
 #define SCENARIO_COUNT (sizeof scenarios / sizeof scenarios[0])
 
 struct arguments {
@@ -31,7 +34,7 @@ struct arguments {
     const char *dir;
     const char *json;
     const char *prefix;
-    uint32_t users, size, seconds, warmup, rate, window, senders, ttl, seed, messages;
+    uint32_t users, size, seconds, warmup, rate, window, senders, ttl, seed, messages, beside;
     bool tls;
     bool help;
 };
@@ -42,6 +45,8 @@ struct bench {
     struct wp_profile gateways;
     struct wp_load_config config;
     struct wp_load_result result;
+    struct wp_beside *beside; /* NULL: nothing else goes on */
+    struct wp_beside_result beside_result;
     struct wp_disk_floor floor;
     struct wp_report report;
 };
@@ -73,6 +78,7 @@ static const struct option_row option_rows[] = {
     NUMBER("seed", 'e', "N", "seed of the choice of recipients (default random)", seed, 1, UINT32_MAX),
     NUMBER(
         "messages", 'm', "N", "end when so many were published (warm-up included)", messages, 1, 1000000000),
+    NUMBER("beside", 'B', "R", "also R messages a second to 500 others, who are offline", beside, 1, 1000000),
     {{"prefix", required_argument, NULL, 'P'}, "NAME",
         "how the names of its users begin: two at once need two (default bench)", 0, 0, 0},
     {{"tls", no_argument, NULL, 'T'}, NULL, "connect the devices with TLS", 0, 0, 0},
@@ -174,6 +180,17 @@ static void usage_mark(void *context, bool start)
         struct wp_report_process *process = &bench->report.processes[i];
         wp_usage_read(process->pid, start ? &process->start : &process->end);
     }
+    if (bench->beside) {
+        wp_beside_mark(bench->beside, start);
+    }
+}
+
+/* One more process whose use of the machine is told. */
+static void process_add(struct bench *bench, const char *name, int pid)
+{
+    struct wp_report_process *process = &bench->report.processes[bench->report.process_count++];
+    snprintf(process->name, sizeof process->name, "%s", name);
+    process->pid = pid;
 }
 
 static int gateways_find(struct bench *bench, char *text, size_t text_size)
@@ -192,9 +209,7 @@ static int gateways_find(struct bench *bench, char *text, size_t text_size)
             wp_profile_gateway_add(&bench->gateways, endpoint);
         }
     }
-    struct wp_report_process *self = &bench->report.processes[bench->report.process_count++];
-    snprintf(self->name, sizeof self->name, "generator");
-    self->pid = (int)getpid();
+    process_add(bench, "generator", (int)getpid());
     bench->gateways.tls = bench->arguments.tls;
     snprintf(bench->gateways.ca_path, sizeof bench->gateways.ca_path, "%s/ca.pem", playground->dir);
     if (bench->gateways.gateway_count == 0) {
@@ -211,6 +226,60 @@ static void defaults_fill(struct arguments *arguments)
     if (team && arguments->rate == 0 && arguments->window == 0) {
         arguments->rate = 5;
     }
+}
+
+/* Other traffic: from senders to recipients that the measurement has nothing to do with. */
+static int beside_start(struct bench *bench, char *text, size_t text_size)
+{
+    const struct arguments *arguments = &bench->arguments;
+    struct wp_bench_identity *senders = NULL, *receivers = NULL;
+    char names[2][PREFIX_SIZE_MAX + 16];
+    snprintf(names[0], sizeof names[0], "%s-beside-r", arguments->prefix);
+    snprintf(names[1], sizeof names[1], "%s-beside-s", arguments->prefix);
+    int error =
+        wp_population_prepare(&bench->playground, names[0], BESIDE_RECEIVERS, &receivers, text, text_size);
+    error = error ? error
+                  : wp_population_prepare(
+                        &bench->playground, names[1], BESIDE_SENDERS, &senders, text, text_size);
+    if (!error) {
+        const struct wp_load_config config = {.gateways = &bench->gateways,
+            .senders = senders,
+            .sender_count = BESIDE_SENDERS,
+            .receivers = receivers,
+            .receiver_count = BESIDE_RECEIVERS,
+            .body_bytes = arguments->size,
+            .ttl_s = arguments->ttl,
+            .lane = WP__LANE__ROUTINE,
+            .rate_per_s = arguments->beside,
+            .warmup_s = 1,
+            .seed = randombytes_random()};
+        error = wp_beside_start(&config, &bench->beside, text, text_size);
+    }
+    if (!error) {
+        process_add(bench, "beside", wp_beside_pid(bench->beside));
+    }
+    free(senders);
+    free(receivers);
+    return error;
+}
+
+static int load_run(struct bench *bench, char *text, size_t text_size)
+{
+    int error = bench->arguments.beside ? beside_start(bench, text, text_size) : WP_OK;
+    error = error ? error : wp_load_run(&bench->config, &bench->result, text, text_size);
+    if (bench->beside) {
+        char beside_text[256] = "";
+        if (error) {
+            wp_beside_mark(bench->beside, false); /* nothing was measured that would have ended it */
+        }
+        int beside_error =
+            wp_beside_finish(&bench->beside, &bench->beside_result, beside_text, sizeof beside_text);
+        if (!error && beside_error) {
+            snprintf(text, text_size, "%s", beside_text);
+            error = beside_error;
+        }
+    }
+    return error;
 }
 
 static int bench_run(struct bench *bench, char *text, size_t text_size)
@@ -262,7 +331,7 @@ static int bench_run(struct bench *bench, char *text, size_t text_size)
             .seed = arguments->seed ? arguments->seed : randombytes_random(),
             .mark = usage_mark,
             .context = bench};
-        error = wp_load_run(&bench->config, &bench->result, text, text_size);
+        error = load_run(bench, text, text_size);
     }
     free(senders);
     free(receivers);
@@ -277,6 +346,7 @@ static int bench_report(struct bench *bench)
     bench->report.config = &bench->config;
     bench->report.result = &bench->result;
     bench->report.floor = &bench->floor;
+    bench->report.beside = bench->arguments.beside ? &bench->beside_result : NULL;
     if (!json_only) {
         wp_report_table(&bench->report, stdout);
     }

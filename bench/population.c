@@ -48,8 +48,8 @@ static int stranger_remove(struct wp_operator *op, const char *user, char *ret_t
     return error == WP_E_NOT_FOUND ? WP_OK : error;
 }
 
-static int provision_once(struct wp_operator *op, json_t *users, json_t *secrets, json_t **ret_errors, char *ret_text,
-    size_t text_size)
+static int provision_once(struct wp_operator *op, json_t *users, json_t *secrets, json_t **ret_errors,
+    char *ret_text, size_t text_size)
 {
     json_t *body = json_pack("{s:O}", "users", users);
     json_t *answer = NULL, *row;
@@ -59,7 +59,8 @@ static int provision_once(struct wp_operator *op, json_t *users, json_t *secrets
     if (error) {
         return error;
     }
-    json_array_foreach(json_object_get(answer, "devices"), i, row) {
+    json_array_foreach(json_object_get(answer, "devices"), i, row)
+    {
         const char *username = json_string_value(json_object_get(row, "username"));
         if (username) {
             json_object_set(secrets, username, json_object_get(row, "secret"));
@@ -76,11 +77,13 @@ static int provision(struct wp_operator *op, json_t *users, json_t *secrets, cha
     size_t i;
     int error = provision_once(op, users, secrets, &errors, ret_text, text_size);
     json_t *again = json_array();
-    json_array_foreach(errors, i, row) {
+    json_array_foreach(errors, i, row)
+    {
         const char *username = json_string_value(json_object_get(row, "username"));
         const char *slug = json_string_value(json_object_get(row, "error"));
         if (error || !username || !slug || strcmp(slug, "exists") != 0) {
-            snprintf(ret_text, text_size, "cannot make \"%s\": %s", username ? username : "?", slug ? slug : "?");
+            snprintf(
+                ret_text, text_size, "cannot make \"%s\": %s", username ? username : "?", slug ? slug : "?");
             error = error ? error : WP_E_DENIED;
             break;
         }
@@ -103,8 +106,8 @@ static int provision(struct wp_operator *op, json_t *users, json_t *secrets, cha
     return error;
 }
 
-static int missing_make(const struct wp_playground *playground, const char *prefix, uint32_t count, json_t *secrets,
-    uint32_t *ret_made, char *ret_text, size_t text_size)
+static int missing_make(const struct wp_playground *playground, const char *prefix, uint32_t count,
+    json_t *secrets, uint32_t *ret_made, char *ret_text, size_t text_size)
 {
     struct wp_operator *op = NULL;
     int error = wp_operator_create(playground, &op);
@@ -184,7 +187,8 @@ static int member_names(const struct wp_bench_identity *identities, uint32_t cou
 }
 
 int wp_population_team(const struct wp_playground *playground, const char *team,
-    const struct wp_bench_identity *const members[2], const uint32_t counts[2], char *ret_text, size_t text_size)
+    const struct wp_bench_identity *const members[2], const uint32_t counts[2], char *ret_text,
+    size_t text_size)
 {
     struct wp_operator *op;
     char path[128];

@@ -29,7 +29,8 @@ int wp_usage_read(int pid, struct wp_usage *ret_usage)
     unsigned long user_ticks, system_ticks;
     long resident_pages;
     if (!rest ||
-        sscanf(rest + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d %*d %*u %*u %ld",
+        sscanf(rest + 1,
+            " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %*d %*d %*d %*d %*d %*d %*u %*u %ld",
             &user_ticks, &system_ticks, &resident_pages) != 3) {
         return WP_E_NOT_FOUND;
     }
@@ -43,8 +44,8 @@ static const char *file_system_name(long magic)
     static const struct {
         long magic;
         const char *name;
-    } rows[] = {{0xEF53, "ext4"}, {0x58465342, "xfs"}, {0x9123683E, "btrfs"}, {0x01021994, "tmpfs"}, {0x794C7630, "overlay"},
-        {0x2FC12FC1, "zfs"}};
+    } rows[] = {{0xEF53, "ext4"}, {0x58465342, "xfs"}, {0x9123683E, "btrfs"}, {0x01021994, "tmpfs"},
+        {0x794C7630, "overlay"}, {0x2FC12FC1, "zfs"}};
     for (unsigned i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         if (rows[i].magic == magic) {
             return rows[i].name;
@@ -82,7 +83,8 @@ int wp_disk_floor_measure(const char *dir, struct wp_disk_floor *ret_floor)
     unlink(path);
     ret_floor->p50_us = wp_histogram_quantile(times, 0.50);
     ret_floor->p99_us = wp_histogram_quantile(times, 0.99);
-    snprintf(ret_floor->file_system, sizeof ret_floor->file_system, "%s", file_system_name((long)info.f_type));
+    snprintf(
+        ret_floor->file_system, sizeof ret_floor->file_system, "%s", file_system_name((long)info.f_type));
     free(times);
     return error;
 }

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 struct wp_usage {
-    uint64_t cpu_us;    /* user + system, all threads, since the process started */
+    uint64_t cpu_us; /* user + system, all threads, since the process started */
     uint64_t rss_bytes;
 };
 
@@ -18,8 +18,8 @@ struct wp_disk_floor {
     char file_system[16];
 };
 
-/* Writes 4 KiB and calls fdatasync, 200 times, in a scratch file in `dir`: what one synced write costs without us.
- * WP_OK or WP_E_IO. */
+/* Writes 4 KiB and calls fdatasync, 200 times, in a scratch file in `dir`: what one synced write costs
+ * without us. WP_OK or WP_E_IO. */
 int wp_disk_floor_measure(const char *dir, struct wp_disk_floor *ret_floor);
 
 #endif

@@ -28,6 +28,28 @@ static double cpu_us_per_message(const struct wp_report *report, const struct wp
                : 0;
 }
 
+/* Of one core, over the measured time. */
+static double cpu_percent(const struct wp_report *report, const struct wp_report_process *process)
+{
+    double used_us = process->end.cpu_us >= process->start.cpu_us
+                         ? (double)(process->end.cpu_us - process->start.cpu_us)
+                         : 0.0;
+    return report->result->seconds > 0 ? used_us / 1e4 / report->result->seconds : 0.0;
+}
+
+static double beside_per_s(const struct wp_beside_result *beside)
+{
+    return beside->seconds > 0 ? (double)beside->accepted / beside->seconds : 0.0;
+}
+
+static void beside_row(FILE *out, const struct wp_beside_result *beside)
+{
+    fprintf(out, "beside     %10.0f /s   of %.0f offered, refused %llu; ack p50 %.3f, p99 %.3f ms\n",
+        beside_per_s(beside), beside->offered_per_s, (unsigned long long)beside->refused,
+        (double)wp_histogram_quantile(&beside->ack_us, 0.5) / 1000.0,
+        (double)wp_histogram_quantile(&beside->ack_us, 0.99) / 1000.0);
+}
+
 static double lap_seconds(const struct wp_bench_lap *lap)
 {
     return (double)(lap->end_us - lap->start_us) / 1e6;
@@ -49,6 +71,9 @@ void wp_report_table(const struct wp_report *report, FILE *out)
             (double)result->delivered / result->seconds, (unsigned long long)result->repeated,
             (unsigned long long)result->undelivered);
     }
+    if (report->beside) {
+        beside_row(out, report->beside);
+    }
     fprintf(out, "\n%-14s", "milliseconds");
     for (unsigned i = 0; i < COLUMN_COUNT; i++) {
         fprintf(out, " %10s", columns[i].name);
@@ -63,11 +88,12 @@ void wp_report_table(const struct wp_report *report, FILE *out)
             (double)report->floor->p50_us / 1000.0, "", (double)report->floor->p99_us / 1000.0,
             report->floor->file_system);
     }
-    fprintf(out, "\n%-14s %14s %10s\n", "process", "cpu us/message", "rss MiB");
+    fprintf(out, "\n%-14s %14s %10s %10s%s\n", "process", "cpu us/message", "cpu %", "rss MiB",
+        report->beside ? "   (per message: the other traffic's share is in it)" : "");
     for (uint32_t i = 0; i < report->process_count; i++) {
         const struct wp_report_process *process = &report->processes[i];
-        fprintf(out, "%-14s %14.2f %10.1f\n", process->name, cpu_us_per_message(report, process),
-            (double)process->end.rss_bytes / 1048576.0);
+        fprintf(out, "%-14s %14.2f %10.1f %10.1f\n", process->name, cpu_us_per_message(report, process),
+            cpu_percent(report, process), (double)process->end.rss_bytes / 1048576.0);
     }
     for (uint32_t i = 0; result->laps.count > 1 && i < result->laps.count; i++) {
         const struct wp_bench_lap *lap = &result->laps.rows[i];
@@ -111,9 +137,10 @@ static json_t *processes_json(const struct wp_report *report)
     json_t *array = json_array();
     for (uint32_t i = 0; i < report->process_count; i++) {
         const struct wp_report_process *process = &report->processes[i];
-        json_array_append_new(array,
-            json_pack("{s:s,s:i,s:f,s:I}", "name", process->name, "pid", process->pid, "cpu_us_per_message",
-                cpu_us_per_message(report, process), "rss_bytes", (json_int_t)process->end.rss_bytes));
+        json_array_append_new(
+            array, json_pack("{s:s,s:i,s:f,s:f,s:I}", "name", process->name, "pid", process->pid,
+                       "cpu_us_per_message", cpu_us_per_message(report, process), "cpu_percent",
+                       cpu_percent(report, process), "rss_bytes", (json_int_t)process->end.rss_bytes));
     }
     return array;
 }
@@ -156,6 +183,12 @@ int wp_report_json(const struct wp_report *report, FILE *out)
         return WP_E_NOMEM;
     }
     json_object_set_new(root, "laps", laps_json(&result->laps));
+    if (report->beside) {
+        json_object_set_new(root, "beside",
+            json_pack("{s:f,s:f,s:f,s:I,s:o}", "seconds", report->beside->seconds, "offered_per_s",
+                report->beside->offered_per_s, "accepted_per_s", beside_per_s(report->beside), "refused",
+                (json_int_t)report->beside->refused, "ack_us", latency_json(&report->beside->ack_us)));
+    }
     if (report->floor) {
         json_object_set_new(root, "disk_floor_us",
             json_pack("{s:I,s:I,s:s}", "p50", (json_int_t)report->floor->p50_us, "p99",

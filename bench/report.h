@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 
+#include "bench/beside.h"
 #include "bench/load.h"
 #include "bench/process.h"
 
@@ -19,7 +20,8 @@ struct wp_report {
     const char *scenario;
     const struct wp_load_config *config;
     const struct wp_load_result *result;
-    const struct wp_disk_floor *floor; /* NULL = not measured */
+    const struct wp_disk_floor *floor;     /* NULL = not measured */
+    const struct wp_beside_result *beside; /* NULL = nothing else went on */
     struct wp_report_process processes[WP_REPORT_PROCESSES_MAX];
     uint32_t process_count;
 };

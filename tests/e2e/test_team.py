@@ -222,6 +222,24 @@ def test_bench_fanout(playground, tmp_path):
     assert result["end_to_end_us"]["count"] >= 5 and not result["errors"]
 
 
+def test_bench_fanout_beside_other_traffic(playground, tmp_path):
+    """What went on beside is told as it was: the rate that was accepted while the fan-out was measured."""
+    run("wardpost-bench", "fanout", "--playground", playground.dir, "--users", "20", "--seconds", "3", "--warmup", "1",
+        "--beside", "40", "--json", tmp_path / "out", check=0)
+    result = json.loads((tmp_path / "out").read_text())
+    beside = result["beside"]
+    assert beside["offered_per_s"] == 40 and 2.5 < beside["seconds"] < 6
+    assert 30 < beside["accepted_per_s"] < 50 and beside["refused"] == 0
+    assert beside["ack_us"]["count"] == pytest.approx(beside["accepted_per_s"] * beside["seconds"], abs=1)
+    assert result["undelivered"] == 0 and result["repeated"] == 0 and result["end_to_end_us"]["count"] >= 5
+    assert "beside" in [process["name"] for process in result["processes"]]
+    queued = playground.metric("router-1", "wardpost_router_queued_messages")
+    assert queued >= beside["ack_us"]["count"]  # to people who are not there: still queued
+    told = run("wardpost-bench", "fanout", "--playground", playground.dir, "--users", "5", "--seconds", "1", "--warmup", "1",
+               "--beside", "1000000", check=0).stdout
+    assert "of 1000000 offered" in told  # far more than is reached, and it says so
+
+
 def member_drain(playground, person, gateway="gateway-1", quiet_s=1.0):
     """Everything that waits for a person."""
     with Device(playground.endpoint(gateway=gateway), *person, timeout=30) as device:
