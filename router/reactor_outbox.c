@@ -6,8 +6,9 @@
  *   1. Only a leader sends, and what it sends stands in its applied state.
  *   2. An item counts as arrived when the destination's leader answered a watermark at or above it; it is
  * deleted by OUTBOX_ADVANCE alone.
- *   3. What is open is given up after RETRY_MS without an answer, after a refusal, and when the last answer
- * left a gap: then everything after `arrived` is sent again, to whoever leads. */
+ *   3. What is open is given up after RETRY_MS in which nothing arrived, after a refusal, and when the last
+ * answer left a gap: then everything after `arrived` is sent again, to whoever leads.
+ *   4. Who leads is told by whoever refuses (route.h): our own view may be a second old. */
 #include "router/reactor_outbox.h"
 
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include "base/log.h"
 #include "proto/frame.h"
 #include "router/reactor_report.h"
+#include "router/route.h"
 
 #define GATHER_MS 20u        /* receipts wait so long for others */
 #define GATHER_RECEIPTS 256u /* but not when so many are there */
@@ -27,7 +29,7 @@
 #define OPEN_MAX 8u /* Transfers without an answer */
 #define TRANSFER_SEALED_MAX 16u
 #define RETRY_MS 500u   /* without an answer */
-#define REFUSED_MS 100u /* after one that was no leader, or could not take it now */
+#define REFUSED_MS 100u /* after a leader that could not take it now */
 #define ADVANCE_MS 200u /* arrived items are deleted after it at the latest */
 #define ADVANCE_ALONG_MS (ADVANCE_MS / 2)
 
@@ -39,6 +41,7 @@ struct outbox_send {
     uint64_t sent;       /* of the open Transfers the last item; 0 = none is open */
     uint64_t retry_ms;   /* when what is open is given up; with none open: nothing is sent before */
     uint32_t open;       /* Transfers without an answer */
+    struct wp_route route;
 };
 
 struct outbox_sends {
@@ -192,10 +195,10 @@ static int job_post(struct wp_reactor *reactor, uint32_t group, struct wp_reacto
     return error;
 }
 
-static int transfer_send(struct shard *shard, Wp__Transfer *transfer)
+static int transfer_send(struct shard *shard, const struct outbox_send *send, Wp__Transfer *transfer)
 {
     struct wp_reactor *reactor = shard->reactor;
-    uint32_t node = leader_guess(reactor, transfer->destination);
+    uint32_t node = wp_route_node(&send->route, leader_guess(reactor, transfer->destination));
     if (node == 0) {
         return WP_E_NOT_LEADER;
     }
@@ -257,6 +260,7 @@ static void destination_pump(struct shard *shard, uint32_t destination)
     uint64_t now_ms = shard->reactor->mono_ms;
     struct wp_outbox_view view;
     if (send->open > 0 && now_ms >= send->retry_ms) {
+        (void)wp_route_lost(&send->route, shard->reactor->config.self); /* waited for long enough */
         send_again(send, 0);
     }
     if (!wp_machine_outbox(shard->machine, destination, &view) ||
@@ -282,13 +286,14 @@ static void destination_pump(struct shard *shard, uint32_t destination)
     transfer.first = first;
     transfer.items = batch.items;
     transfer.n_items = batch.count;
-    if (transfer_send(shard, &transfer)) {
-        send_again(send, now_ms + REFUSED_MS);
+    if (transfer_send(shard, send, &transfer)) {
+        send_again(send, now_ms + wp_route_lost(&send->route, shard->reactor->config.self));
         return;
     }
-    send->open++;
+    if (send->open++ == 0) { /* later ones must not put off that one of them was lost */
+        send->retry_ms = now_ms + RETRY_MS;
+    }
     send->sent = first + batch.count - 1;
-    send->retry_ms = now_ms + RETRY_MS;
     send->since_ms = 0;
 }
 
@@ -314,9 +319,13 @@ void wp_transfer_replied(struct wp_reactor *reactor, const ProtobufCMessage *mes
     }
     struct outbox_send *send = &shard->sends->to[reply->destination];
     if (reply->error) {
-        send_again(send, reactor->mono_ms + REFUSED_MS);
+        uint32_t wait_ms =
+            reply->error == WP_E_NOT_LEADER ? wp_route_refused(&send->route, reply->leader) : REFUSED_MS;
+        send_again(send, reactor->mono_ms + wait_ms);
+        shard->sends->news = true;
         return;
     }
+    wp_route_taken(&send->route);
     send->open -= send->open > 0;
     if (send->open == 0) {
         send_again(send, 0);
@@ -326,6 +335,9 @@ void wp_transfer_replied(struct wp_reactor *reactor, const ProtobufCMessage *mes
         return;
     }
     send->arrived = reply->watermark;
+    if (send->open > 0) {
+        send->retry_ms = reactor->mono_ms + RETRY_MS;
+    }
     if (send->arrived_ms == 0) {
         send->arrived_ms = reactor->mono_ms;
         shard->sends->ahead++;
@@ -368,10 +380,12 @@ void wp_outbox_advances_take(struct shard *shard)
 static void reply_send(struct wp_reactor *reactor, const struct transfer_wait *wait, uint32_t destination,
     int error, uint64_t watermark)
 {
+    const struct shard *shard = wp_reactor_shard(reactor, destination);
     Wp__TransferReply reply = WP__TRANSFER_REPLY__INIT;
     reply.source = wait->source;
     reply.destination = destination;
     reply.error = error;
+    reply.leader = error == WP_E_NOT_LEADER && shard ? wp_raft_id_node(wp_group_leader(shard->group)) : 0;
     reply.watermark = watermark;
     if (wait->origin) {
         (void)job_post(reactor, wait->source, NULL, &reply.base, true); /* lost: sent again */
