@@ -9,7 +9,7 @@
 #include "base/assert.h"
 #include "base/error.h"
 #include "router/allow.h"
-#include "router/meta.h"
+#include "router/reactor_state.h"
 #include "router/roster_form.h"
 #include "storage/sim/sim.h"
 #include "tests/sim/net.h"
@@ -155,6 +155,10 @@ static int reactors_create(struct sim_router *router)
 static void reactors_destroy(struct sim_router *router)
 {
     for (uint32_t i = 0; i < SIM_REACTORS; i++) {
+        if (router->reactors[i]) {
+            router->reactors[i]->closing =
+                true; /* what other threads still bring is only freed, as after a stop */
+        }
         wp_reactor_destroy(&router->reactors[i]);
     }
 }

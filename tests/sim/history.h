@@ -19,7 +19,7 @@ struct sim_message {
     uint32_t ttl_s;      /* 0: the default, which outlives every run */
     uint64_t published_us;
     enum { SIM_UNKNOWN, SIM_ACCEPTED, SIM_REFUSED } state;
-    bool again;          /* its sender had to send it over another connection: order is not promised any more */
+    bool again;        /* its sender had to send it over another connection: order is not promised any more */
     uint64_t surfaced; /* devices that showed it */
     uint32_t place;    /* in the order of sending */
 };
