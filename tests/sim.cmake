@@ -21,3 +21,16 @@ target_link_libraries(wardpost-sim PRIVATE wp_flags wp_proto wp_mqtt dep_xxhash 
 target_link_options(wardpost-sim PRIVATE -Wl,--wrap=wp_log_submit -Wl,--wrap=wp_state_commit -Wl,--wrap=wp_shard_apply
   -Wl,--wrap=wp_meta_group_apply)
 set_target_properties(wardpost-sim PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+
+# Each commit: a hundred seeds, fewer under sanitizers.
+set(sim_seeds 100)
+if(WP_ASAN)
+  set(sim_seeds 25)
+endif()
+add_test(NAME test_sim COMMAND wardpost-sim --seed 1 --count ${sim_seeds} WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+set_tests_properties(test_sim PROPERTIES LABELS unit TIMEOUT 150)
+# Test the tester: what the simulator finds within a few seeds it must go on finding.
+foreach(bug 11 30 33 37 42 45)
+  add_test(NAME test_sim_bug_${bug} COMMAND wardpost-sim --seed 1 --count 10 WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  set_tests_properties(test_sim_bug_${bug} PROPERTIES LABELS "unit;bug" TIMEOUT 120 WILL_FAIL TRUE ENVIRONMENT "WP_BUG=${bug}")
+endforeach()
