@@ -4,7 +4,8 @@
  * held for that.
  *   2. Within a lane the order of the router stays.
  *   3. Nothing is written without a lease of the user's shard, nor before the shard's leader knows the
- * session: what is held may be of a device that is connected elsewhere by now. */
+ * session: what is held may be of a device that is connected elsewhere by now.
+ *   4. Nothing is written that is past its time as far as this gateway can know, wherever it was since. */
 #include "gateway/gateway_internal.h"
 
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/metric.h"
+#include "gateway/leader_time.h"
 #include "proto/address.h"
 
 /* The bytes that one slow device may hold before the common bound decides about it. */
@@ -42,6 +44,13 @@ static int delivered_decode(
     return wp_envelope_check(ret_delivered->envelope);
 }
 
+/* By the leader's time as it is now, which is known better than how long the frame was on its way. */
+static uint64_t left_ms(const struct wp_client *client, const Wp__Deliver *deliver, uint64_t held_ms)
+{
+    uint64_t leader_ms = wp_routing_leader_ms(client->gateway->routing, client->shard, wp_clock_boot_ms());
+    return wp_leader_time_left_ms(deliver, held_ms, leader_ms);
+}
+
 /* `delivered` is NULL when it has to be decoded first. */
 static void deliver_write(
     struct wp_client *client, const Wp__Deliver *deliver, const struct delivered *delivered, uint64_t held_ms)
@@ -56,7 +65,8 @@ static void deliver_write(
     if (!error && deliver->lane == WP__LANE__RECEIPT) {
         error = wp_session_deliver_receipt(&client->session, &turn, deliver, delivered->receipt);
     } else if (!error) {
-        error = wp_session_deliver(&client->session, &turn, deliver, delivered->envelope, held_ms);
+        error = wp_session_deliver(
+            &client->session, &turn, deliver, delivered->envelope, left_ms(client, deliver, held_ms));
     }
     if (error && error != WP_E_CLOSED) {
         /* It stays queued in the mailbox: nothing acknowledges it. What cannot be sent on this connection
@@ -95,7 +105,7 @@ static int held_push(struct wp_client *client, const Wp__Deliver *deliver, struc
         }
         payload = wp_slice(p, wp__deliver__pack(deliver, p));
     }
-    int error = wp_holdback_push(&client->held, deliver->lane, payload, wp_gateway_now_ms());
+    int error = wp_holdback_push(&client->held, deliver->lane, payload, wp_clock_boot_ms());
     client->gateway->held_bytes += error ? 0 : payload.size;
     wp_buffer_free(&packed);
     return error;
@@ -191,17 +201,17 @@ void wp_client_held_drain(struct wp_client *client)
         wp_arena_reset(&gateway->frame_arena);
         if (wp_schema_decode(&wp__deliver__descriptor, wp_slice(held->deliver, held->size),
                 &gateway->frame_arena, (ProtobufCMessage **)&deliver) == WP_OK) {
-            deliver_write(client, deliver, NULL, wp_gateway_now_ms() - held->since_ms);
+            deliver_write(client, deliver, NULL, wp_clock_boot_ms() - held->since_ms);
         }
         free(held);
     }
 }
 
-void wp_gateway_on_lease_reply(
-    struct wp_gateway *gateway, const struct wp_link *link, const Wp__LeaseReply *reply)
+void wp_gateway_on_lease_reply(struct wp_gateway *gateway, struct wp_link *link, const Wp__LeaseReply *reply)
 {
     uint64_t now_ms = wp_clock_boot_ms();
     bool came = false;
+    wp_routing_time_told(gateway->routing, link, reply->time_ms, reply->stamp_ms, now_ms);
     for (size_t i = 0; gateway->leases && i < reply->n_shards; i++) {
         if (wp_routing_leads(gateway->routing, link, reply->shards[i])) {
             came |= wp_leases_granted(gateway->leases, reply->shards[i], reply->stamp_ms, now_ms);

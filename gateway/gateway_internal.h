@@ -94,8 +94,7 @@ void wp_gateway_on_deliver(struct wp_gateway *gateway, const Wp__Deliver *delive
 void wp_gateway_on_deliver_many(
     struct wp_gateway *gateway, const struct wp_link *link, const Wp__DeliverMany *many);
 void wp_client_held_drain(struct wp_client *client);
-void wp_gateway_on_lease_reply(
-    struct wp_gateway *gateway, const struct wp_link *link, const Wp__LeaseReply *reply);
+void wp_gateway_on_lease_reply(struct wp_gateway *gateway, struct wp_link *link, const Wp__LeaseReply *reply);
 /* Asks for leases when it is time. */
 void wp_gateway_lease_turn(struct wp_gateway *gateway);
 /* Ends the connection of a device whose shard has had no lease for too long. */

@@ -13,7 +13,7 @@
 
 struct wp_held {
     struct wp_held *next;
-    uint64_t since_ms;
+    uint64_t since_ms; /* boot clock, here and below: time runs on while the machine sleeps */
     size_t size;
     uint8_t deliver[]; /* the packed Deliver frame */
 };

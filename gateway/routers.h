@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "gateway/leader_time.h"
 #include "node/config.h"
 #include "node/fabric.h"
 #include "proto/address.h"
@@ -26,7 +27,8 @@ struct wp_router_link {
     char key[WP_KEY_TEXT_SIZE];
     char node[WP_NAME_SIZE_MAX + 1]; /* as told; as authenticated once it was up */
     bool up;
-    bool wanted; /* used while a list is compared */
+    bool wanted;                /* used while a list is compared */
+    struct wp_leader_time time; /* of the reactor; outlives lost connections, since its clock does */
 };
 
 struct wp_routers_config {

@@ -264,12 +264,19 @@ uint32_t wp_routing_shard_count(const struct wp_routing *routing)
     return routing->shard_count;
 }
 
-static struct wp_link *leader_link(const struct wp_routing *routing, uint32_t shard)
+/* NULL: none is connected. */
+static const struct wp_router_link *leader_of(const struct wp_routing *routing, uint32_t shard)
 {
     if (shard < 1 || shard > routing->shard_count || routing->told[shard - 1].link == WP_PLACE_NONE) {
         return NULL;
     }
-    return wp_routers_at(routing->routers, routing->told[shard - 1].link)->link;
+    return wp_routers_at(routing->routers, routing->told[shard - 1].link);
+}
+
+static struct wp_link *leader_link(const struct wp_routing *routing, uint32_t shard)
+{
+    const struct wp_router_link *leader = leader_of(routing, shard);
+    return leader ? leader->link : NULL;
 }
 
 bool wp_routing_shard_up(const struct wp_routing *routing, uint32_t shard)
@@ -280,6 +287,21 @@ bool wp_routing_shard_up(const struct wp_routing *routing, uint32_t shard)
 bool wp_routing_leads(const struct wp_routing *routing, const struct wp_link *link, uint32_t shard)
 {
     return link && leader_link(routing, shard) == link;
+}
+
+void wp_routing_time_told(
+    struct wp_routing *routing, struct wp_link *link, uint64_t told_ms, uint64_t asked_ms, uint64_t now_ms)
+{
+    uint32_t number = wp_routers_number(routing->routers, link);
+    if (number != WP_ROUTER_NONE) {
+        wp_leader_time_told(&wp_routers_at(routing->routers, number)->time, told_ms, asked_ms, now_ms);
+    }
+}
+
+uint64_t wp_routing_leader_ms(const struct wp_routing *routing, uint32_t shard, uint64_t now_ms)
+{
+    const struct wp_router_link *leader = leader_of(routing, shard);
+    return leader ? wp_leader_time_earliest_ms(&leader->time, now_ms) : 0;
 }
 
 int wp_routing_send(struct wp_routing *routing, uint32_t shard, enum wp_link_lane lane,

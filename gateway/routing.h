@@ -53,6 +53,12 @@ bool wp_routing_shard_up(const struct wp_routing *routing, uint32_t shard);
  */
 bool wp_routing_leads(const struct wp_routing *routing, const struct wp_link *link, uint32_t shard);
 
+/* The router at the other end of `link` told its leader time (gateway/leader_time.h). */
+void wp_routing_time_told(
+    struct wp_routing *routing, struct wp_link *link, uint64_t told_ms, uint64_t asked_ms, uint64_t now_ms);
+/* The earliest that the time of the leader of `shard` can be now; 0: not known. */
+uint64_t wp_routing_leader_ms(const struct wp_routing *routing, uint32_t shard, uint64_t now_ms);
+
 /* Sends to the leader of `shard`. WP_OK, WP_E_CLOSED (no link or not up), or the errors of wp_link_send. */
 int wp_routing_send(struct wp_routing *routing, uint32_t shard, enum wp_link_lane lane,
     enum wp_frame_type type, const ProtobufCMessage *message);

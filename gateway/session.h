@@ -166,11 +166,11 @@ void wp_session_submitted(struct wp_session *session, struct wp_session_turn *tu
 int wp_session_deliver_admit(
     struct wp_session *session, uint64_t now_ms, const Wp__Deliver *deliver, bool resumed);
 
-/* Appends the PUBLISH of an admitted delivery, `held_ms` after it arrived. WP_OK; WP_E_EXPIRED: past its
- * time, not sent; WP_E_TOO_LARGE: over the client's Maximum Packet Size, not sent (MQTT 5
+/* Appends the PUBLISH of an admitted delivery, which has `left_ms` (gateway/leader_time.h). WP_OK;
+ * WP_E_EXPIRED: that is 0, not sent; WP_E_TOO_LARGE: over the client's Maximum Packet Size, not sent (MQTT 5
  * section 3.1.2.11.4): it stays queued. */
 int wp_session_deliver(struct wp_session *session, struct wp_session_turn *turn, const Wp__Deliver *deliver,
-    const Wp__Envelope *envelope, uint64_t held_ms);
+    const Wp__Envelope *envelope, uint64_t left_ms);
 
 /* The same for a receipt. */
 int wp_session_deliver_receipt(struct wp_session *session, struct wp_session_turn *turn,

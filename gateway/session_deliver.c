@@ -48,12 +48,12 @@ static int publish_send(
 }
 
 int wp_session_deliver(struct wp_session *session, struct wp_session_turn *turn, const Wp__Deliver *deliver,
-    const Wp__Envelope *envelope, uint64_t held_ms)
+    const Wp__Envelope *envelope, uint64_t left_ms)
 {
     if (session->state != WP_SESSION_LIVE) {
         return WP_E_CLOSED;
     }
-    if (held_ms > 0 && held_ms >= deliver->remaining_ms) {
+    if (left_ms == 0) {
         return WP_E_EXPIRED;
     }
     const Wp__Header *header = envelope->header;
@@ -88,9 +88,9 @@ int wp_session_deliver(struct wp_session *session, struct wp_session_turn *turn,
                 own_property(header->properties[i]->name, header->properties[i]->value);
         }
         properties->user_count = (uint32_t)count;
-        /* The time left, rounded up: an expired message is never sent, so 0 would be a lie. */
-        uint64_t left_s = (deliver->remaining_ms - held_ms + 999) / 1000;
-        properties->message_expiry = left_s < 1 ? 1 : left_s > UINT32_MAX ? UINT32_MAX : (uint32_t)left_s;
+        /* Rounded up: an expired message is never sent, so 0 would be a lie. */
+        uint64_t left_s = (left_ms - 1) / 1000 + 1;
+        properties->message_expiry = left_s > UINT32_MAX ? UINT32_MAX : (uint32_t)left_s;
         properties->present = 1u << WP_MQTT_P_USER_PROPERTY | 1u << WP_MQTT_P_MESSAGE_EXPIRY;
         if (header->utf8_payload) {
             properties->payload_format = 1;

@@ -297,14 +297,16 @@ static void frame_ack(struct wp_reactor *reactor, struct peer *peer, const Proto
 }
 
 /* The shards that this reactor vouches for: it leads them, and a majority said so less than an election
- * timeout ago by the clock as it is now, not as it was when this process stood still. A reply that does not
- * fit is left out: the next request comes soon. */
+ * timeout ago by the clock as it is now, not as it was when this process stood still. One that leads nothing
+ * answers too: a gateway that knows its time before it leads can tell from its first delivery whether that
+ * was late. A reply that does not fit is left out: the next request comes soon. */
 static void frame_lease(struct wp_reactor *reactor, struct peer *peer, const ProtobufCMessage *message)
 {
     Wp__LeaseReply reply = WP__LEASE_REPLY__INIT;
     uint32_t *shards = wp_arena_alloc(&reactor->frame_arena, reactor->shard_count * sizeof(*shards));
     reply.stamp_ms = ((const Wp__Lease *)message)->stamp_ms;
     reply.shards = shards;
+    reply.time_ms = wp_reactor_time(reactor);
     uint64_t now_ms = wp_clock_boot_ms();
     for (struct shard *shard = wp_shard_next(reactor, NULL); shards && shard;
          shard = wp_shard_next(reactor, shard)) {
@@ -313,9 +315,7 @@ static void frame_lease(struct wp_reactor *reactor, struct peer *peer, const Pro
             shards[reply.n_shards++] = shard->number;
         }
     }
-    if (reply.n_shards > 0) {
-        (void)wp_link_send(peer->link, WP_LINK_CONTROL, WP_FRAME_LEASE_REPLY, &reply.base);
-    }
+    (void)wp_link_send(peer->link, WP_LINK_CONTROL, WP_FRAME_LEASE_REPLY, &reply.base);
 }
 
 struct frame_row {

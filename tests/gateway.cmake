@@ -5,7 +5,7 @@ foreach(part IN ITEMS edge flow cluster)
     LINK wp_gateway wp_node dep_openssl dep_sodium)
 endforeach()
 target_link_options(test_gateway_cluster PRIVATE -Wl,--wrap=wp_clock_boot_ms)
-foreach(part IN ITEMS parts session submits places lease)
+foreach(part IN ITEMS parts session submits places lease time)
   wp_unit_test(test_gateway_${part} SOURCES unit/test_gateway_${part}.c LINK wp_gateway_core)
 endforeach()
 # Test the tester: bug 40 of gateway/lease.c must be found.

@@ -76,10 +76,9 @@ static void deliver_give(struct machine *machine, const uint8_t *data, size_t si
     envelope.body = (ProtobufCBinaryData){size, (uint8_t *)(uintptr_t)data};
     deliver.lane = header.lane;
     deliver.sequence = size > 1 ? data[1] : 1;
-    deliver.remaining_ms = 5000;
     if (wp_session_deliver_admit(&machine->session, machine->turn.now_ms, &deliver, size % 2 == 0) == WP_OK) {
         wp_arena_reset(&machine->arena);
-        (void)wp_session_deliver(&machine->session, &machine->turn, &deliver, &envelope, 0);
+        (void)wp_session_deliver(&machine->session, &machine->turn, &deliver, &envelope, 5000);
     }
 }
 

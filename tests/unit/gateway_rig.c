@@ -219,6 +219,7 @@ static void lease_take(struct rig_router *router, const Wp__Lease *lease)
     router->lease_stamp_ms = lease->stamp_ms;
     reply.stamp_ms = lease->stamp_ms;
     reply.shards = shards;
+    reply.time_ms = router->leader_ms;
     for (uint32_t i = 0; i < RIG_SHARDS && !router->no_lease; i++) {
         if (router->terms[i] > 0) {
             shards[reply.n_shards++] = i + 1;
@@ -321,6 +322,7 @@ static void deliver_send(
     envelope.header = &header;
     envelope.body = (ProtobufCBinaryData){body_size, (uint8_t *)(uintptr_t)body};
     deliver->accepted_ms = 1700000000000u;
+    deliver->expires_ms = router->expires_ms;
     deliver->remaining_ms = router->remaining_ms ? router->remaining_ms : 59500;
     deliver->envelope = (ProtobufCBinaryData){wp__envelope__pack(&envelope, packed), packed};
     router_send(router, (enum wp_link_lane)deliver->lane, WP_FRAME_DELIVER, &deliver->base);
@@ -370,6 +372,7 @@ uint64_t rig_deliver_many(struct rig *rig, const char *const *users, size_t coun
     many.targets = pointers;
     many.n_targets = count + 1;
     many.accepted_ms = 1700000000000u;
+    many.expires_ms = rig->router.expires_ms;
     many.remaining_ms = 59500;
     many.envelope = (ProtobufCBinaryData){wp__envelope__pack(&envelope, packed), packed};
     router_send(&rig->router, WP_LINK_ROUTINE, WP_FRAME_DELIVER_MANY, &many.base);

@@ -63,6 +63,8 @@ struct rig_router {
     uint64_t skipped[RIG_LOG_MAX];
     uint32_t skipped_count;
     uint64_t remaining_ms;                          /* that deliveries have left; 0 = a minute */
+    uint64_t expires_ms;                            /* of deliveries */
+    uint64_t leader_ms;                             /* told with leases; 0 = none is told */
     uint32_t resume_in_flight, resume_acknowledged; /* positions in the last Resume */
     bool hold_attach;                               /* the next Attach is answered by rig_attach_release */
     Wp__Attach *held_attach;

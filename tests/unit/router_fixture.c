@@ -312,6 +312,7 @@ static void arrival_fill(struct arrival *arrival, struct wp_slice payload, struc
         assert_int_equal(error, WP_OK);
         arrival->number = ((Wp__LeaseReply *)message)->stamp_ms;
         arrival->shard_count = (uint32_t)((Wp__LeaseReply *)message)->n_shards;
+        arrival->leader_ms = ((Wp__LeaseReply *)message)->time_ms;
         break;
     case WP_FRAME_SUBSCRIBE_REPLY: {
         error = wp_schema_decode(&wp__subscribe_reply__descriptor, payload, arena, &message);

@@ -75,6 +75,7 @@ struct arrival {
     bool drained;
     uint64_t resend_from;
     uint64_t remaining_ms;
+    uint64_t leader_ms; /* told with a lease */
     Wp__Lane lane;
     struct wp_buffer envelope;
     uint32_t shard_count;

@@ -270,6 +270,35 @@ static void test_what_expires_while_it_is_held_is_skipped(void **state)
     rig_destroy(&rig);
 }
 
+/* Frames that stood in a network which was cut: by what they say themselves they have most of a minute left,
+ * and no time was lost here. The gateway knows what time it is for the leader. */
+static void test_what_expired_on_its_way_is_skipped(void **state)
+{
+    (void)state;
+    static const char *const anna_only[] = {"anna"};
+    struct rig *rig = two_create();
+    struct rig_client *anna = rig_client_attach(rig, WP_MQTT_5, "anna/phone");
+    struct wp_routing *routing = wp_gateway_routing(rig->gateway);
+    rig->router.leader_ms = 1700000000000u;
+    RIG_UNTIL(rig, wp_routing_leader_ms(routing, 1, wp_clock_boot_ms()) > 0);
+    rig->router.leader_ms = 0; /* the answers of the next minute are still on their way */
+    boot_ahead_ms += 4000;
+    rig->router.expires_ms = 1700000003000u;
+    uint64_t one = rig_deliver(rig, "anna", WP__LANE__STAT, "late", 4, false);
+    RIG_UNTIL(rig, rig->router.skipped_count == 1);
+    uint64_t many = rig_deliver_many(rig, anna_only, 1, "late");
+    RIG_UNTIL(rig, rig->router.skipped_count == 2);
+    rig->router.expires_ms = 1700000030000u;
+    assert_true(rig_deliver(rig, "anna", WP__LANE__STAT, "good one", 8, false) > many);
+    struct wp_mqtt_packet publish = rig_client_expect(anna, WP_MQTT_PUBLISH);
+    assert_int_equal(publish.publish.payload.size, 8);
+    assert_in_range(publish.properties.message_expiry, 10, 26); /* not what was left at sending */
+    assert_int_equal(rig->router.skipped[0], one);
+    assert_int_equal(rig->router.skipped[1], many);
+    rig_client_close(&anna);
+    rig_destroy(&rig);
+}
+
 /* What is held when the leader changes is in flight for the new one, and written once it knows the session.
  */
 static void test_held_over_a_leader_change(void **state)
@@ -361,6 +390,7 @@ int main(void)
         cmocka_unit_test(test_routers_are_added_and_removed_while_running),
         cmocka_unit_test(test_without_a_lease_deliveries_wait),
         cmocka_unit_test(test_what_expires_while_it_is_held_is_skipped),
+        cmocka_unit_test(test_what_expired_on_its_way_is_skipped),
         cmocka_unit_test(test_held_over_a_leader_change),
         cmocka_unit_test(test_held_for_a_session_that_moved),
         cmocka_unit_test(test_devices_without_a_lease_are_sent_elsewhere),

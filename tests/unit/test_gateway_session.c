@@ -977,16 +977,15 @@ static void delivery_make(struct delivery *delivery, Wp__Lane lane, uint64_t seq
     delivery->deliver.lane = lane;
     delivery->deliver.sequence = sequence;
     delivery->deliver.accepted_ms = 1700000000123u;
-    delivery->deliver.remaining_ms = 2500;
 }
 
-static int deliver(struct fixture *fixture, struct delivery *delivery, uint64_t held_ms)
+static int deliver(struct fixture *fixture, struct delivery *delivery, uint64_t left_ms)
 {
     wp_arena_reset(&fixture->arena);
     int error = wp_session_deliver_admit(&fixture->session, fixture->turn.now_ms, &delivery->deliver, false);
     return error ? error
                  : wp_session_deliver(
-                       &fixture->session, &fixture->turn, &delivery->deliver, &delivery->envelope, held_ms);
+                       &fixture->session, &fixture->turn, &delivery->deliver, &delivery->envelope, left_ms);
 }
 
 static void test_delivery(void **state)
@@ -997,7 +996,7 @@ static void test_delivery(void **state)
     delivery_make(&delivery, WP__LANE__URGENT, 16383 + 5);
     delivery.deliver.dup = true;
     delivery.deliver.drained = true;
-    assert_int_equal(deliver(fixture, &delivery, 600), WP_OK);
+    assert_int_equal(deliver(fixture, &delivery, 1900), WP_OK);
     struct wp_mqtt_packet packet = expect(fixture, WP_MQTT_PUBLISH);
     assert_slice(packet.publish.topic, "wp/v1/inbox/urgent/berta");
     assert_slice(packet.publish.payload, "hello");
@@ -1015,7 +1014,7 @@ static void test_delivery(void **state)
     assert_slice(packet.properties.content_type, "text/plain");
     /* 3.1.1 has topic and body only. */
     go_live(fixture, WP_MQTT_311);
-    assert_int_equal(deliver(fixture, &delivery, 0), WP_OK);
+    assert_int_equal(deliver(fixture, &delivery, 2500), WP_OK);
     packet = expect(fixture, WP_MQTT_PUBLISH);
     assert_slice(packet.publish.topic, "wp/v1/inbox/urgent/berta");
     assert_int_equal(packet.publish.id, 1 + 16383 + 5);
@@ -1070,19 +1069,19 @@ static void test_delivery_that_is_not_sent(void **state)
     struct fixture *fixture = *state;
     struct delivery delivery;
     delivery_make(&delivery, WP__LANE__ROUTINE, 1);
-    assert_int_equal(deliver(fixture, &delivery, 0), WP_E_CLOSED); /* not live yet */
+    assert_int_equal(deliver(fixture, &delivery, 2500), WP_E_CLOSED); /* not live yet */
     go_live(fixture, WP_MQTT_5);
-    assert_int_equal(deliver(fixture, &delivery, 2500), WP_E_EXPIRED);
+    assert_int_equal(deliver(fixture, &delivery, 0), WP_E_EXPIRED);
     go_live(fixture, WP_MQTT_5);
     fixture->session.packet_bytes_max = 100;
-    assert_int_equal(deliver(fixture, &delivery, 0), WP_E_TOO_LARGE);
+    assert_int_equal(deliver(fixture, &delivery, 2500), WP_E_TOO_LARGE);
     expect_nothing(fixture);
     /* It stays open: nothing acknowledged it. */
     assert_int_equal(wp_positions_open_count(&fixture->session.positions), 1);
     fixture->session.packet_bytes_max = UINT32_MAX;
-    assert_int_equal(deliver(fixture, &delivery, 0), WP_E_EXISTS); /* once per connection */
+    assert_int_equal(deliver(fixture, &delivery, 2500), WP_E_EXISTS); /* once per connection */
     delivery.deliver.sequence = 1 + 16383;
-    assert_int_equal(deliver(fixture, &delivery, 0), WP_E_BUSY); /* the same packet identifier */
+    assert_int_equal(deliver(fixture, &delivery, 2500), WP_E_BUSY); /* the same packet identifier */
 }
 
 static void test_acknowledgements_are_gathered(void **state)
@@ -1093,7 +1092,7 @@ static void test_acknowledgements_are_gathered(void **state)
     go_live(fixture, WP_MQTT_5);
     for (uint64_t sequence = 1; sequence <= 3; sequence++) {
         delivery_make(&delivery, WP__LANE__STAT, sequence);
-        assert_int_equal(deliver(fixture, &delivery, 0), WP_OK);
+        assert_int_equal(deliver(fixture, &delivery, 2500), WP_OK);
         (void)expect(fixture, WP_MQTT_PUBLISH);
     }
     static const uint64_t order[] = {2, 3};

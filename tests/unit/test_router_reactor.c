@@ -455,7 +455,7 @@ static void test_refusals_have_an_answer(void **state)
     router_fini(&router);
 }
 
-static void test_a_lease_names_what_is_led(void **state)
+static void test_a_lease_names_what_is_led_and_tells_the_time(void **state)
 {
     (void)state;
     struct router router;
@@ -467,9 +467,11 @@ static void test_a_lease_names_what_is_led(void **state)
     for (uint32_t i = 0; i < router.reactor_count; i++) {
         Wp__Lease lease = WP__LEASE__INIT;
         lease.stamp_ms = 4711 + i;
+        uint64_t asked_ms = wp_clock_wall_ms();
         assert_int_equal(wp_link_send(gateway.links[i], WP_LINK_CONTROL, WP_FRAME_LEASE, &lease.base), WP_OK);
         struct arrival *reply = gateway_next(&gateway, WP_FRAME_LEASE_REPLY);
         assert_int_equal(reply->number, 4711 + i);
+        assert_in_range(reply->leader_ms, asked_ms, wp_clock_wall_ms());
         vouched += reply->shard_count;
     }
     assert_int_equal(vouched, router.shard_count);
@@ -590,7 +592,7 @@ int main(void)
         cmocka_unit_test(test_large_bodies_and_a_gateway_out_of_credit),
         cmocka_unit_test(test_each_device_gets_its_own_key_part),
         cmocka_unit_test(test_refusals_have_an_answer),
-        cmocka_unit_test(test_a_lease_names_what_is_led),
+        cmocka_unit_test(test_a_lease_names_what_is_led_and_tells_the_time),
         cmocka_unit_test(test_removed_device_is_cut_off),
         cmocka_unit_test(test_message_expires_at_its_time),
         cmocka_unit_test(test_disk_reserve_refuses_submits_only),
