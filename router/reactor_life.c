@@ -6,7 +6,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "router/policy.h"
-#include "router/reactor_form.h"
 #include "router/reactor_meta.h"
 #include "router/reactor_report.h"
 
@@ -135,7 +134,6 @@ int wp_reactor_create(
         return error;
     }
     error = config->index == 0 ? wp_meta_work_create(reactor) : WP_OK;
-    wp_form_begin(reactor);
     error = error ? error : shards_init(reactor, ret_text, text_size);
     error = error ? error : fabric_init(reactor, ret_text, text_size);
     if (error) {

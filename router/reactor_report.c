@@ -91,7 +91,6 @@ static void state_send(
     state.wall_ms = wp_clock_wall_ms();
     state.disk_full = reactor->disk_full;
     state.yields = reactor->stopping || reactor->clock_off;
-    state.forming = reactor->roster->version == 0;
     state.groups = parts->rows;
     state.n_groups = parts->count;
     if (heard) {
@@ -139,7 +138,6 @@ static void own_tell(struct wp_reactor *reactor, const struct state_parts *parts
     state.wall_ms = wp_clock_wall_ms();
     state.disk_full = reactor->disk_full;
     state.yields = reactor->stopping || reactor->clock_off;
-    state.forming = reactor->roster->version == 0;
     state.groups = parts->rows;
     state.n_groups = parts->count;
     size_t size = protobuf_c_message_get_packed_size(&state.base);
@@ -283,7 +281,6 @@ static void report_take(struct wp_reactor *reactor, uint32_t node, const Wp__Nod
     report->wall_ms = state->wall_ms;
     report->disk_full = state->disk_full;
     report->yields = state->yields;
-    report->forming = state->forming;
     uint64_t passed_ms = wall_ms - state->time_echo_ms;
     /* Half of the way there and back, as NTP does; a clock that was set meanwhile makes no sense of it. */
     if (state->time_echo_ms > 0 && wall_ms >= state->time_echo_ms && passed_ms >= state->time_held_ms &&
@@ -303,7 +300,7 @@ void wp_report_drop(struct wp_reactor *reactor, uint32_t node)
         struct node_report *report = &reactor->reports[i];
         if (report->node == node) {
             report->at_ms = 0;
-            report->has_offset = report->disk_full = report->forming = false;
+            report->has_offset = report->disk_full = false;
             memset(report->groups, 0, ((size_t)reactor->config.shard_count + 1) * sizeof(*report->groups));
         }
     }

@@ -31,8 +31,7 @@ struct node_report {
     uint64_t at_ms; /* 0 = none yet */
     uint64_t wall_ms;
     bool disk_full;
-    bool yields;  /* nothing is to be given to it */
-    bool forming; /* it has no roster yet */
+    bool yields; /* nothing is to be given to it */
     bool has_offset;
     int64_t offset_ms;           /* its wall clock less ours */
     struct group_report *groups; /* [group], 0..shard_count */

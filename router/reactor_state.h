@@ -198,8 +198,7 @@ struct wp_reactor {
     uint64_t reported_ms;
     uint64_t spread_ms;             /* last hand-over for an even spread */
     struct meta_work *meta_work;    /* reactor 0: reactor_meta.c */
-    bool accepted;                  /* reactor_form.c: the cluster knows this data directory as ours */
-    uint64_t form_told_ms;
+    uint64_t form_told_ms;          /* reactor_form.c */
     bool clock_off;                 /* our clock is not to be trusted */
     TAILQ_HEAD(, forward) forwards; /* reactor_propose.c */
     uint32_t forward_count;
