@@ -29,7 +29,7 @@ demo: build ## start a playground, send to someone who is offline, kill the rout
 demo-stop: ## stop what `make demo` left running
 	@tools/demo stop
 
-test: ## everything that proves the product, about 11 minutes (EFFORT=ci: all of it under sanitizers too, never skips)
+test: ## everything that proves the product, about 9 minutes once built (EFFORT=ci: all of it under sanitizers too, never skips)
 	@tools/setup test
 	@tools/test $(EFFORT)
 
