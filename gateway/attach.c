@@ -1,7 +1,8 @@
-/* The conversation with the user's own shard: attach, resume after a lost link, subscribe, detach.
+/* The conversation with the user's own shard: attach, resume after a lost link, subscribe, acknowledge,
+ * detach.
  *
  *   1. A client is in the waiting list exactly while attach is WP_CLIENT_WAITING.
- *   2. What was acknowledged while the link was away travels in the Resume. */
+ *   2. Acknowledgements leave only while attached; those gathered meanwhile travel in the Resume. */
 #include "gateway/gateway_internal.h"
 
 #include <stdlib.h>
@@ -58,13 +59,42 @@ void wp_client_attach_start(struct wp_client *client, const struct wp_session_ef
     wp_client_attach_again(client, now_ms + delay_ms);
 }
 
+typedef uint32_t (*positions_list)(const struct wp_positions *positions, Wp__Lane lane, uint64_t *out);
+
+/* Up to one Positions per lane, the receipts included, in the arena; returns how many, or WP_E_NOMEM. */
+static int positions_pack(struct wp_arena *arena, const struct wp_positions *positions, positions_list list,
+    uint32_t count_max, Wp__Positions ***ret_rows)
+{
+    Wp__Positions **rows = wp_arena_alloc(arena, WP_HOLDBACK_LANES * sizeof *rows);
+    if (!rows) {
+        return WP_E_NOMEM;
+    }
+    int count = 0;
+    for (int lane = WP__LANE__ROUTINE; count_max > 0 && lane <= WP__LANE__RECEIPT; lane++) {
+        uint64_t *sequences = wp_arena_alloc(arena, count_max * sizeof *sequences);
+        Wp__Positions *row = wp_arena_alloc(arena, sizeof *row);
+        if (!sequences || !row) {
+            return WP_E_NOMEM;
+        }
+        wp__positions__init(row);
+        row->lane = (Wp__Lane)lane;
+        row->sequence = sequences;
+        row->n_sequence = list(positions, (Wp__Lane)lane, sequences);
+        if (row->n_sequence > 0) {
+            rows[count++] = row;
+        }
+    }
+    *ret_rows = rows;
+    return count;
+}
+
 static int resume_fill(struct wp_client *client, struct wp_arena *arena, Wp__Resume *resume)
 {
     const struct wp_positions *positions = &client->session.positions;
     resume->epoch = client->session.epoch;
-    int open = wp_positions_pack(
+    int open = positions_pack(
         arena, positions, wp_positions_open_list, wp_positions_open_count(positions), &resume->in_flight);
-    int acknowledged = wp_positions_pack(arena, positions, wp_positions_acknowledged_list,
+    int acknowledged = positions_pack(arena, positions, wp_positions_acknowledged_list,
         positions->acknowledged_count, &resume->acknowledged);
     if (open < 0 || acknowledged < 0) {
         return WP_E_NOMEM;
@@ -233,6 +263,31 @@ void wp_client_detach(struct wp_client *client)
     }
     waiting_remove(client);
     client->attach = WP_CLIENT_DETACHED;
+}
+
+void wp_client_acks_send(struct wp_client *client)
+{
+    struct wp_gateway *gateway = client->gateway;
+    struct wp_positions *positions = &client->session.positions;
+    if ((positions->unsent == 0 && positions->skipped_count == 0) || client->attach != WP_CLIENT_ATTACHED) {
+        return;
+    }
+    Wp__Ack ack = WP__ACK__INIT;
+    ack.session = client->number;
+    ack.shard = client->shard;
+    wp_arena_reset(&gateway->arena);
+    int count = positions_pack(
+        &gateway->arena, positions, wp_positions_unsent_list, positions->unsent, &ack.positions);
+    int skipped = positions_pack(
+        &gateway->arena, positions, wp_positions_skipped_list, positions->skipped_count, &ack.skipped);
+    if (count < 0 || skipped < 0) {
+        return;
+    }
+    ack.n_positions = (size_t)count;
+    ack.n_skipped = (size_t)skipped;
+    if (wp_routing_send(gateway->routing, client->shard, WP_LINK_CONTROL, WP_FRAME_ACK, &ack.base) == WP_OK) {
+        wp_positions_sent(positions);
+    }
 }
 
 void wp_client_subscribe_try(struct wp_client *client)

@@ -170,7 +170,6 @@ void wp_client_close(struct wp_client **client)
     }
     client_end(taken);
     dirty_remove(taken);
-    wp_client_acks_forget(taken);
     uint32_t index = (uint32_t)taken->number;
     gateway->slots[index].client = NULL;
     gateway->slots[index].next_free = gateway->slot_free;
@@ -306,7 +305,7 @@ size_t wp_client_input(struct wp_client *client, struct wp_slice input)
         wp_session_partial(&client->session, now_ms, false);
     }
     wp_session_partial(&client->session, now_ms, taken < input.size && !client->starved);
-    wp_client_acks_gather(client);
+    wp_client_acks_send(client);
     return taken;
 }
 

@@ -335,18 +335,14 @@ static int handles_start(struct wp_gateway *gateway)
 {
     uv_loop_t *loop = gateway->config.routing.fabric.loop;
     gateway->timer = malloc(sizeof *gateway->timer);
-    gateway->acks_timer = malloc(sizeof *gateway->acks_timer);
     gateway->prepare = malloc(sizeof *gateway->prepare);
-    if (!gateway->timer || !gateway->acks_timer || !gateway->prepare) {
+    if (!gateway->timer || !gateway->prepare) {
         free(gateway->timer);
-        free(gateway->acks_timer);
         free(gateway->prepare);
-        gateway->timer = gateway->acks_timer = NULL;
+        gateway->timer = NULL;
         gateway->prepare = NULL;
         return WP_E_NOMEM;
     }
-    uv_timer_init(loop, gateway->acks_timer);
-    gateway->acks_timer->data = gateway;
     uv_timer_init(loop, gateway->timer);
     gateway->timer->data = gateway;
     uv_timer_start(gateway->timer, on_timer, WP_TICK_MS, WP_TICK_MS);
@@ -364,7 +360,6 @@ int wp_gateway_create(const struct wp_gateway_setup *config, struct wp_gateway *
     }
     gateway->config = *config;
     gateway->slot_free = UINT32_MAX;
-    TAILQ_INIT(&gateway->acks);
     gateway->random_used = sizeof gateway->random;
     wp_arena_init(&gateway->arena, ARENA_BYTES_MAX);
     wp_arena_init(&gateway->frame_arena, ARENA_BYTES_MAX);
@@ -394,7 +389,6 @@ void wp_gateway_destroy(struct wp_gateway **gateway)
     WP_ASSERT(taken->client_count == 0);
     if (taken->timer) {
         uv_close((uv_handle_t *)taken->timer, handle_free);
-        uv_close((uv_handle_t *)taken->acks_timer, handle_free);
         uv_close((uv_handle_t *)taken->prepare, handle_free);
     }
     wp_routing_destroy(&taken->routing);

@@ -8,7 +8,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/queue.h>
 #include <uv.h>
 
 #include "base/buffer.h"
@@ -58,8 +57,6 @@ struct wp_client {
     size_t wire_bytes;          /* set by the edge: taken, not yet in the kernel */
     struct wp_client *waiting_next, *waiting_previous;
     struct wp_client *dirty_next;
-    TAILQ_ENTRY(wp_client) acks_next;
-    bool acks_listed;
 };
 
 struct wp_gateway_setup {

@@ -42,9 +42,6 @@ struct wp_gateway {
     struct wp_client *waiting_first, *waiting_last; /* clients whose Attach is to be sent */
     bool waiting_due;                               /* look at them at the end of the turn */
     struct wp_client *dirty_first, *dirty_last;
-    TAILQ_HEAD(, wp_client) acks; /* clients whose acknowledgements gather */
-    uint64_t acks_since_ms;
-    uint32_t acks_at_once; /* that did not, since then */
     bool choke_ended;
     struct wp_pending_detach *detaches;
     uint32_t detach_count, detach_capacity;
@@ -58,7 +55,7 @@ struct wp_gateway {
     struct wp_arena frame_arena; /* of one frame, around the steps that it causes */
     uint8_t random[1024];
     uint32_t random_used;
-    uv_timer_t *timer, *acks_timer;
+    uv_timer_t *timer;
     uv_prepare_t *prepare;
 };
 
@@ -79,6 +76,7 @@ void wp_gateway_answer(struct wp_gateway *gateway, const struct wp_submit_answer
 void wp_client_attach_start(struct wp_client *client, const struct wp_session_effect *effect);
 void wp_client_attach_again(struct wp_client *client, uint64_t at_ms);
 void wp_client_subscribe_try(struct wp_client *client);
+void wp_client_acks_send(struct wp_client *client);
 void wp_client_detach(struct wp_client *client);
 void wp_gateway_waiting_walk(struct wp_gateway *gateway);
 void wp_gateway_detaches_flush(struct wp_gateway *gateway);
@@ -90,19 +88,6 @@ uint32_t wp_gateway_session_shard(struct wp_gateway *gateway, uint64_t session);
 void wp_gateway_waiting_hurry(struct wp_gateway *gateway, uint32_t shard);
 void wp_gateway_on_attach_reply(struct wp_gateway *gateway, const Wp__AttachReply *reply);
 void wp_gateway_on_subscribe_reply(struct wp_gateway *gateway, const Wp__SubscribeReply *reply);
-
-/* acks.c */
-typedef uint32_t (*wp_positions_list)(const struct wp_positions *positions, Wp__Lane lane, uint64_t *out);
-/* Up to one Positions per lane, the receipts included, in the arena; returns how many, or WP_E_NOMEM. */
-int wp_positions_pack(struct wp_arena *arena, const struct wp_positions *positions, wp_positions_list list,
-    uint32_t count_max, Wp__Positions ***ret_rows);
-/* What the device acknowledged leaves at once when few others did, or when its window could run out, else
- * within 10 ms. */
-void wp_client_acks_gather(struct wp_client *client);
-/* At once; what the link does not take is tried again with the next, or by the tick. */
-void wp_client_acks_send(struct wp_client *client);
-/* The client goes. */
-void wp_client_acks_forget(struct wp_client *client);
 
 /* deliver.c */
 void wp_gateway_on_deliver(struct wp_gateway *gateway, const Wp__Deliver *deliver, struct wp_slice payload);

@@ -10,7 +10,6 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/metric.h"
@@ -99,48 +98,6 @@ static void test_one_frame_for_many_and_a_receipt(void **state)
     RIG_UNTIL(rig, rig->router.acked_count == 3);
     rig_client_close(&clients[0]);
     rig_client_close(&clients[1]);
-    rig_destroy(&rig);
-}
-
-/* Acknowledgements gather for a moment; when the connection ends in it, the shard still hears of them, before
- * it hears that the device is gone. */
-static void test_acknowledgements_are_told_before_the_end(void **state)
-{
-    (void)state;
-    static const char *const users[] = {"anna"};
-    struct rig *rig = rig_create(&(struct rig_options){0});
-    for (uint32_t round = 1; round <= 3; round++) {
-        struct rig_client *anna = rig_client_attach(rig, WP_MQTT_5, "anna/phone");
-        rig_deliver_many(rig, users, 1, "to all");
-        struct wp_mqtt_packet delivery = rig_client_expect(anna, WP_MQTT_PUBLISH);
-        rig_client_send(
-            anna, &(struct wp_mqtt_packet){.type = WP_MQTT_PUBACK, .ack = {.id = delivery.publish.id}});
-        rig_client_close(&anna);
-        RIG_UNTIL(rig, rig->router.detach_count == round);
-        assert_int_equal(rig->router.acked_count, round);
-    }
-    rig_destroy(&rig);
-}
-
-/* A device that may have few deliveries open gets its place back at once: each would take 10 ms if they
- * gathered. */
-static void test_a_small_window_does_not_wait(void **state)
-{
-    (void)state;
-    enum { MESSAGES = 500 };
-    static const char *const users[] = {"anna"};
-    struct rig *rig = rig_create(&(struct rig_options){.policy.window = 4});
-    struct rig_client *anna = rig_client_attach(rig, WP_MQTT_5, "anna/phone");
-    uint64_t begin_us = wp_clock_mono_us();
-    for (uint32_t i = 1; i <= MESSAGES; i++) {
-        rig_deliver_many(rig, users, 1, "to all");
-        struct wp_mqtt_packet delivery = rig_client_expect(anna, WP_MQTT_PUBLISH);
-        rig_client_send(
-            anna, &(struct wp_mqtt_packet){.type = WP_MQTT_PUBACK, .ack = {.id = delivery.publish.id}});
-        RIG_UNTIL(rig, rig->router.acked_count == i);
-    }
-    assert_true(wp_clock_mono_us() - begin_us < MESSAGES * 9000ull);
-    rig_client_close(&anna);
     rig_destroy(&rig);
 }
 
@@ -538,8 +495,6 @@ int main(void)
         cmocka_unit_test(test_publish_is_submitted_and_acknowledged),
         cmocka_unit_test(test_delivery_is_sent_and_its_ack_returned),
         cmocka_unit_test(test_one_frame_for_many_and_a_receipt),
-        cmocka_unit_test(test_acknowledgements_are_told_before_the_end),
-        cmocka_unit_test(test_a_small_window_does_not_wait),
         cmocka_unit_test(test_takeover),
         cmocka_unit_test(test_wrong_secret),
         cmocka_unit_test(test_router_restart_under_traffic),
